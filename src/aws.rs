@@ -1,0 +1,11 @@
+//! AWS: the calls that the operator makes, and nothing that it decides.
+//!
+//! - [`session`]: clients, by account, region and role
+//! - [`domain`]: a domain's access policy (`es`)
+//! - [`identity`]: principals and inline policies (`iam`)
+//! - [`error`]: what an error means, by its code
+
+pub mod domain;
+pub mod error;
+pub mod identity;
+pub mod session;

@@ -1,0 +1,221 @@
+//! The command line: types of each subcommand, and what each does with the libraries below.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+
+use crate::offline::{self, manifest};
+use crate::policy::document::Document;
+use crate::{api, controller, runtime};
+
+/// Nothing would change.
+const UNCHANGED: u8 = 0;
+/// Something is wrong: input that cannot be used, or a grant that is refused.
+const FAILED: u8 = 1;
+/// Something would change.
+const CHANGED: u8 = 2;
+
+/// Grants access to Amazon OpenSearch Service domains from Kubernetes manifests.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Reconcile: compile all grants of the cluster into the access policies of their domains.
+    Controller(ControllerArgs),
+    /// Show what would be written, from manifests alone: no cluster and no AWS.
+    ///
+    /// Exit code: 0 nothing would change, 2 something would change, 1 an input cannot be used or a
+    /// grant is refused.
+    Plan(PlanArgs),
+    /// Print the custom resource definitions.
+    Crds(CrdsArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ControllerArgs {
+    /// The namespace in which the operator keeps its records; it must exist.
+    #[arg(long, env = "OPERATOR_NAMESPACE", default_value = "opensearch-access")]
+    namespace: String,
+    /// What to log, as `tracing` directives such as `info` or `opensearch_access=debug`.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
+    log: String,
+    /// How to log.
+    #[arg(long, env = "LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+struct PlanArgs {
+    /// A manifest, a folder of manifests, or `-` for standard input; may be repeated.
+    #[arg(short, long = "filename", value_name = "PATH", required = true)]
+    filenames: Vec<PathBuf>,
+    /// The access policy that a domain has now, by the name of its `OpenSearchDomain`; without
+    /// it, the domain has none. Statements that no manifest asks for count as other writers' and stay.
+    #[arg(long, value_name = "DOMAIN=FILE", value_parser = assignment)]
+    current: Vec<(String, PathBuf)>,
+    /// A policy document with the statements that the operator wrote, such as an earlier plan's
+    /// accessPolicy: what is in it, in the current policy, and in no manifest, is removed.
+    #[arg(long, value_name = "DOMAIN=FILE", value_parser = assignment)]
+    last_applied: Vec<(String, PathBuf)>,
+    /// How to print the plan.
+    #[arg(short, long, default_value = "diff")]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    /// A coloured diff, for people.
+    Diff,
+    /// One JSON document.
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+struct CrdsArgs {
+    /// Write one file a kind into this folder instead of printing.
+    #[arg(long, value_name = "FOLDER")]
+    write: Option<PathBuf>,
+}
+
+fn assignment(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((domain, file)) if !domain.is_empty() && !file.is_empty() => {
+            Ok((domain.to_owned(), file.into()))
+        }
+        _ => Err("write it as DOMAIN=FILE".to_owned()),
+    }
+}
+
+/// Runs the subcommand, and gives the program's exit code.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Controller(args) => {
+            runtime::telemetry::init(&args.log, matches!(args.log_format, LogFormat::Json))?;
+            runtime::tls::install()?;
+            let config = controller::Config {
+                namespace: args.namespace,
+            };
+            tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .context("failed to start the runtime")?
+                .block_on(controller::run(config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Plan(args) => plan(&args),
+        Command::Crds(args) => crds(&args),
+    }
+}
+
+fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let current = offline::plan::Current {
+        policies: documents(&args.current)?,
+        applied: documents(&args.last_applied)?,
+    };
+    let planned = manifest::read(&args.filenames, io::stdin()).and_then(|manifests| {
+        for name in current.policies.keys().chain(current.applied.keys()) {
+            if !manifests.domains.contains_key(name) {
+                return Err(vec![manifest::Error {
+                    file: "command line".to_owned(),
+                    object: String::new(),
+                    field: "--current, --last-applied".to_owned(),
+                    rule: format!("no OpenSearchDomain {name:?} is among the manifests"),
+                }]);
+            }
+        }
+        offline::plan::plan(&manifests, &current, Timestamp::now())
+    });
+    let report = match planned {
+        Ok(report) => report,
+        Err(errors) => {
+            for error in errors {
+                writeln!(io::stderr(), "error: {error}")?;
+            }
+            return Ok(FAILED.into());
+        }
+    };
+    match args.output {
+        Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?,
+        Output::Diff => write!(anstream::stdout(), "{}", offline::render::report(&report))?,
+    }
+    for (domain, planned) in &report.domains {
+        for refused in &planned.refused {
+            writeln!(
+                io::stderr(),
+                "error: {}: DomainAccess {}/{}: {}",
+                refused.file,
+                refused.namespace,
+                refused.name,
+                refused.message
+            )?;
+        }
+        if let Some(held) = &planned.held {
+            writeln!(io::stderr(), "error: OpenSearchDomain {domain}: {held}")?;
+        }
+    }
+    Ok(ExitCode::from(if report.fails() {
+        FAILED
+    } else if report.changes() {
+        CHANGED
+    } else {
+        UNCHANGED
+    }))
+}
+
+fn documents(
+    files: &[(String, PathBuf)],
+) -> anyhow::Result<std::collections::BTreeMap<String, Document>> {
+    files
+        .iter()
+        .map(|(domain, file)| {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("failed to read {}", file.display()))?;
+            let document = Document::parse(&text)
+                .with_context(|| format!("{} is not an access policy", file.display()))?;
+            Ok((domain.clone(), document))
+        })
+        .collect()
+}
+
+fn crds(args: &CrdsArgs) -> anyhow::Result<ExitCode> {
+    let definitions = api::definitions();
+    let Some(folder) = &args.write else {
+        if io::stdout().is_terminal() {
+            writeln!(io::stderr(), "# kubectl apply -f - reads this")?;
+        }
+        for definition in definitions {
+            write!(
+                io::stdout(),
+                "---\n{}",
+                serde_saphyr::to_string(&definition)?
+            )?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    if !folder.is_dir() {
+        bail!("{} is not a folder", folder.display());
+    }
+    for definition in definitions {
+        let file = folder.join(format!("{}.yaml", definition.spec.names.plural));
+        std::fs::write(&file, serde_saphyr::to_string(&definition)?)
+            .with_context(|| format!("failed to write {}", file.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,123 @@
+//! What a failure of a reconcile means for the next try.
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+use tracing::warn;
+
+use super::context::Context;
+use super::queue::Domain;
+use super::state;
+use crate::api::condition::Reason;
+use crate::aws::error::Error as AwsError;
+use crate::aws::session::SessionError;
+
+/// Why a reconcile could not go on. All of these pass by themselves or by somebody's doing, so all
+/// are tried again; what a spec change alone can put right is an outcome, not an error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server did not answer, or refused.
+    #[error("failed to {doing}: {source}")]
+    Kubernetes {
+        /// What was under way.
+        doing: &'static str,
+        /// What the API server said; it prints its own causes.
+        source: Box<kube::Error>,
+    },
+    /// The last applied state cannot be read or kept.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// There is no identity to work with.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// AWS did not answer, or refused.
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    /// AWS answered with another domain.
+    #[error("AWS describes {found}, and the object names {wanted}")]
+    OtherDomain {
+        /// The ARN that AWS gave.
+        found: String,
+        /// The ARN that was asked for.
+        wanted: String,
+    },
+    /// The access policy cannot be read.
+    #[error("{0}")]
+    PolicyUnreadable(#[source] crate::policy::document::Error),
+    /// What was seen is older than what the API server holds.
+    #[error("the operator's view of the cluster is behind; it looks again")]
+    Stale,
+    /// A watch has ended.
+    #[error("a watch has ended")]
+    WatchEnded,
+    /// The reconcile took too long.
+    #[error("the reconcile took longer than {0} s")]
+    TimedOut(u64),
+}
+
+impl Error {
+    /// Wraps an error of the API server.
+    pub fn kubernetes(doing: &'static str) -> impl FnOnce(kube::Error) -> Self {
+        move |source| Self::Kubernetes {
+            doing,
+            source: Box::new(source),
+        }
+    }
+
+    /// Returns the reason that conditions carry for it.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Session(SessionError::OtherAccount { .. }) | Self::OtherDomain { .. } => {
+                Reason::DomainMismatch
+            }
+            Self::Session(SessionError::Aws(error)) | Self::Aws(error) => aws_reason(error),
+            Self::PolicyUnreadable(_) => Reason::PolicyUnreadable,
+            Self::State(_) => Reason::StateUnavailable,
+            Self::Kubernetes { .. } | Self::Stale | Self::WatchEnded | Self::TimedOut(_) => {
+                Reason::Unavailable
+            }
+        }
+    }
+
+    /// Tells whether waiting is all that there is to do, so that nobody need be alarmed.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(
+            self,
+            Self::Stale
+                | Self::Aws(AwsError::ChangeInProgress | AwsError::Throttled { .. })
+                | Self::State(state::Error::Conflict)
+        )
+    }
+}
+
+/// Returns the reason that conditions carry for an error of AWS.
+#[must_use]
+pub fn aws_reason(error: &AwsError) -> Reason {
+    match error {
+        AwsError::NotFound => Reason::DomainNotFound,
+        AwsError::AccessDenied { .. } => Reason::AccessDenied,
+        AwsError::Throttled { .. } => Reason::Throttled,
+        AwsError::ChangeInProgress => Reason::DomainProcessing,
+        AwsError::PolicyRefused | AwsError::Rejected { .. } => Reason::PolicyRejected,
+        AwsError::Unavailable { .. } => Reason::Unavailable,
+    }
+}
+
+/// Says when to try again: later with each failure, and never as a burst.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the runtime hands it over by value"
+)]
+pub fn policy(domain: Arc<Domain>, error: &Error, context: Arc<Context>) -> Action {
+    let name = domain.name_any();
+    let wait = context.next_try(&name);
+    if error.is_waiting() {
+        tracing::info!(domain = %name, reason = error.reason().as_str(), ?wait, "waiting: {error}");
+    } else {
+        warn!(domain = %name, reason = error.reason().as_str(), ?wait, "the reconcile failed: {error}");
+    }
+    Action::requeue(wait)
+}

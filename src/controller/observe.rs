@@ -1,0 +1,289 @@
+//! What is: the domain and its grants in the cluster, and the domain in AWS.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use kube::api::Api;
+use kube::{Resource, ResourceExt};
+
+use super::context::Context;
+use super::error::Error;
+use super::queue::{Domain as GuardedDomain, Grant};
+use super::state::{Keeper, Kept};
+use crate::api::access::DomainAccess;
+use crate::api::arn::EntityKind;
+use crate::api::condition::Reason;
+use crate::api::domain::OpenSearchDomain;
+use crate::aws::domain::{self as aws_domain, ObservedDomain};
+use crate::aws::identity;
+use crate::aws::session::{Clients, SessionKey};
+use crate::policy::Rejection;
+use crate::policy::document::Document;
+use crate::policy::domain::Domain;
+use crate::policy::ownership::LastApplied;
+use crate::policy::plan::{self, Plan};
+use crate::policy::validate::{GrantKey, Principal, ValidatedGrant};
+use crate::policy::verdict::{NamespaceLabels, Verdict};
+
+/// How many principals are looked up at a time.
+const LOOKUPS: usize = 8;
+
+/// A domain and its grants, as the cluster has them.
+pub struct Cluster {
+    /// The domain, read past every cache.
+    pub object: OpenSearchDomain,
+    /// Its grants, from the store.
+    pub grants: Vec<Arc<DomainAccess>>,
+    /// Grants that this version cannot parse, and why; which domain they name is not known.
+    pub unreadable: Vec<(GrantKey, String)>,
+    /// The labels of all namespaces.
+    pub labels: NamespaceLabels,
+}
+
+impl Cluster {
+    /// Tells whether the domain's object is being deleted.
+    #[must_use]
+    pub fn is_deleting(&self) -> bool {
+        self.object.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Returns a grant's object.
+    #[must_use]
+    pub fn grant(&self, key: &GrantKey) -> Option<&Arc<DomainAccess>> {
+        self.grants
+            .iter()
+            .find(|grant| grant.metadata.uid.as_deref() == Some(&key.uid))
+    }
+}
+
+/// What the cluster has under a domain's name.
+pub enum Found {
+    /// The domain.
+    Cluster(Box<Cluster>),
+    /// No domain any more.
+    Gone,
+    /// A domain that this version cannot parse, and why.
+    Unreadable(Box<GuardedDomain>, String),
+}
+
+/// Reads the domain's object by a quorum read, and its grants from the store once that is complete.
+pub async fn cluster(name: &str, context: &Context) -> Result<Found, Error> {
+    context
+        .stores
+        .ready()
+        .await
+        .map_err(|_| Error::WatchEnded)?;
+    let api: Api<GuardedDomain> = Api::all(context.client.clone());
+    let object = match api
+        .get_opt(name)
+        .await
+        .map_err(Error::kubernetes("read the domain"))?
+    {
+        None => return Ok(Found::Gone),
+        Some(guarded) => match guarded.0 {
+            Ok(object) => object,
+            Err(invalid) => {
+                let rule = invalid.error.clone();
+                let guarded = kube::core::DeserializeGuard(Err(invalid));
+                return Ok(Found::Unreadable(Box::new(guarded), rule));
+            }
+        },
+    };
+    let (mut grants, mut unreadable) = (Vec::new(), Vec::new());
+    for grant in context.stores.grants.state() {
+        match &grant.0 {
+            Ok(found) if found.spec.domain_ref.name == name => grants.push(Arc::new(found.clone())),
+            Ok(_) => {}
+            Err(invalid) => unreadable.push((key_of(&grant), invalid.error.clone())),
+        }
+    }
+    let namespaces = context.stores.namespaces.state();
+    let labels = namespaces
+        .iter()
+        .map(|namespace| (namespace.name_any(), namespace.labels().clone()))
+        .collect();
+    Ok(Found::Cluster(Box::new(Cluster {
+        object,
+        grants,
+        unreadable,
+        labels,
+    })))
+}
+
+fn key_of(grant: &Grant) -> GrantKey {
+    GrantKey {
+        namespace: grant.namespace().unwrap_or_default(),
+        name: grant.name_any(),
+        uid: grant.uid().unwrap_or_default(),
+    }
+}
+
+/// A domain as AWS has it, and what the operator knows to have written.
+pub struct Observed {
+    /// The session's clients.
+    pub clients: Clients,
+    /// The domain.
+    pub domain: ObservedDomain,
+    /// Its access policy.
+    pub policy: Document,
+    /// Where the last applied state is kept.
+    pub keeper: Keeper,
+    /// The last applied state.
+    pub kept: Kept,
+}
+
+/// Reads the domain from AWS, and the last applied state from the cluster.
+pub async fn aws(context: &Context, domain: &Domain) -> Result<Observed, Error> {
+    let keeper = Keeper::new(
+        context.client.clone(),
+        &context.config.namespace,
+        &domain.name,
+    );
+    let kept = keeper.read().await?;
+    let clients = context.sessions.clients(&session(domain)).await?;
+    let described = aws_domain::describe(&clients, &domain.domain_name).await?;
+    if described.arn != domain.arn.as_str() {
+        return Err(Error::OtherDomain {
+            found: described.arn,
+            wanted: domain.arn.to_string(),
+        });
+    }
+    let policy = Document::parse(&described.policy).map_err(Error::PolicyUnreadable)?;
+    Ok(Observed {
+        clients,
+        domain: described,
+        policy,
+        keeper,
+        kept,
+    })
+}
+
+/// Names the session for a domain; its name, which the account's audit trail carries, names the
+/// domain, in the characters that STS allows.
+fn session(domain: &Domain) -> SessionKey {
+    let role = domain.assume_role.as_ref();
+    SessionKey {
+        account: domain.account.clone(),
+        region: domain.region.clone(),
+        role: role.map(|(arn, external_id)| (arn.to_string(), external_id.clone())),
+        session_name: format!("opensearch-access.{}", domain.domain_name),
+    }
+}
+
+/// Adds the grants that cannot be parsed and were applied before: refused, rather than vanished.
+pub fn add_unreadable(
+    grants: &mut BTreeMap<GrantKey, Verdict>,
+    cluster: &Cluster,
+    last: Option<&LastApplied>,
+) {
+    for (key, rule) in &cluster.unreadable {
+        if last.is_some_and(|last| last.grants.contains_key(&key.uid)) {
+            let rejection = Rejection::new(Reason::InvalidSpec, "", rule.clone());
+            grants.insert(key.clone(), Verdict::Refused(rejection));
+        }
+    }
+}
+
+/// Asks IAM for every principal of the domain's account that grants name; those of other accounts
+/// cannot be asked for.
+///
+/// A principal that does not exist would have AWS refuse the whole policy, so its grant is refused
+/// here. One that could not be asked for leaves its grant as it is.
+pub async fn principals(
+    context: &Context,
+    domain: &Domain,
+    observed: &Observed,
+    grants: &mut BTreeMap<GrantKey, Verdict>,
+) {
+    let own = plan::entities(grants)
+        .into_iter()
+        .filter(|arn| arn.account() == domain.account);
+    let answers: BTreeMap<_, _> = stream::iter(own)
+        .map(|arn| async move {
+            if let Some(exists) = context.principal(&arn) {
+                return (arn, Ok(exists));
+            }
+            let answer = identity::exists(&observed.clients, &arn).await;
+            if let Ok(exists) = answer {
+                context.remember_principal(&arn, exists);
+            }
+            (arn, answer)
+        })
+        .buffer_unordered(LOOKUPS)
+        .collect()
+        .await;
+    for verdict in grants.values_mut() {
+        let Verdict::Valid(grant) = verdict else {
+            continue;
+        };
+        let failed = grant.principals.iter().enumerate().find_map(|(index, principal)| {
+            let Principal::Entity(arn) = principal else { return None };
+            let kind = arn.kind();
+            let field = match kind {
+                EntityKind::Role => format!("spec.principals[{index}].iamRole.arn"),
+                EntityKind::User => format!("spec.principals[{index}].iamUser.arn"),
+            };
+            match answers.get(arn)? {
+                Ok(true) => None,
+                Ok(false) => Some(Rejection::new(
+                    Reason::PrincipalNotFound,
+                    field,
+                    format!(
+                        "account {} has no IAM {} {arn}: create it, or correct the ARN, its path included",
+                        domain.account,
+                        kind.as_str()
+                    ),
+                )),
+                Err(error) => Some(Rejection::new(
+                    Reason::PrincipalUnknown,
+                    field,
+                    format!("whether {arn} exists could not be asked: {error}"),
+                )),
+            }
+        });
+        if let Some(rejection) = failed {
+            *verdict = refuse(grant, rejection);
+        }
+    }
+}
+
+fn refuse(grant: &ValidatedGrant, rejection: Rejection) -> Verdict {
+    match rejection.reason {
+        Reason::PrincipalUnknown => Verdict::Undecided(Box::new(grant.clone()), rejection),
+        _ => Verdict::Refused(rejection),
+    }
+}
+
+/// Makes sure, before anything is taken from the policy, that grants which the store lacks are
+/// gone from the API server too.
+pub async fn confirm_vanished(
+    context: &Context,
+    cluster: &Cluster,
+    last: Option<&LastApplied>,
+    plan: &Plan,
+) -> Result<(), Error> {
+    if plan.policy.is_none() && plan.identity_removals.is_empty() || plan.hold.is_some() {
+        return Ok(());
+    }
+    for (uid, grant) in last.into_iter().flat_map(|last| &last.grants) {
+        if plan.outcomes.keys().any(|key| key.uid == *uid) {
+            continue;
+        }
+        let api: Api<Grant> = Api::namespaced(context.client.clone(), &grant.namespace);
+        let found = api
+            .get_opt(&grant.name)
+            .await
+            .map_err(Error::kubernetes("read a grant"))?;
+        let still_ours = found.is_some_and(|found| {
+            found.meta().uid.as_deref() == Some(uid)
+                && found
+                    .0
+                    .is_ok_and(|found| found.spec.domain_ref.name == cluster.object.name_any())
+        });
+        if still_ours {
+            return Err(Error::Stale);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Grants whose domain does not exist.
+//!
+//! Nothing can be granted or revoked for them; they are told so, and let go when they are deleted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::{Api, ResourceExt};
+use tracing::warn;
+
+use super::context::Context;
+use super::error::Error;
+use super::queue::Domain;
+use super::{apply, status};
+use crate::api::access::DomainAccess;
+
+/// How often it is tried, a few seconds apart; the next event of a grant starts anew.
+const TRIES: u32 = 5;
+
+/// Looks after the grants of a domain that was not found.
+pub async fn reconcile(domain: String, context: Arc<Context>) {
+    for attempt in 0..TRIES {
+        match once(&domain, &context).await {
+            Ok(()) => return,
+            Err(error) if error.is_waiting() => {}
+            Err(error) => warn!(%domain, "failed to look after grants without a domain: {error}"),
+        }
+        tokio::time::sleep(Duration::from_secs(1 << attempt)).await;
+    }
+}
+
+async fn once(domain: &str, context: &Context) -> Result<(), Error> {
+    context
+        .stores
+        .ready()
+        .await
+        .map_err(|_| Error::WatchEnded)?;
+    let domains: Api<Domain> = Api::all(context.client.clone());
+    // The store may only be behind.
+    if domains
+        .get_opt(domain)
+        .await
+        .map_err(Error::kubernetes("read the domain"))?
+        .is_some()
+    {
+        return Ok(());
+    }
+    for grant in context.stores.grants.state() {
+        let Ok(grant) = &grant.0 else { continue };
+        if grant.spec.domain_ref.name != domain {
+            continue;
+        }
+        if grant.metadata.deletion_timestamp.is_some() {
+            let namespace = grant.namespace().unwrap_or_default();
+            let api: Api<DomainAccess> = Api::namespaced(context.client.clone(), &namespace);
+            apply::release(&api, grant).await?;
+        } else {
+            status::orphaned(context, &Arc::new(grant.clone()), Timestamp::now()).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! Which change asks for which domain, and how a burst of changes becomes one reconcile.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::{Stream, StreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PartialObjectMeta;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+
+use crate::api::access::DomainAccess;
+use crate::api::domain::OpenSearchDomain;
+
+/// A domain as it was read; one that cannot be parsed does not stop the watch.
+pub type Domain = DeserializeGuard<OpenSearchDomain>;
+
+/// A grant as it was read; one that cannot be parsed does not stop the watch.
+pub type Grant = DeserializeGuard<DomainAccess>;
+
+/// A namespace's metadata.
+pub type NamespaceMeta = PartialObjectMeta<Namespace>;
+
+/// After a change, this long without another, and the domain is reconciled.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// A grant waits no longer than this for a burst to end, which `kubectl apply` of a large folder
+/// may take.
+const GRANT_LIMIT: Duration = Duration::from_secs(20);
+
+/// A revocation waits no longer than this.
+const REVOCATION_LIMIT: Duration = Duration::from_secs(2);
+
+/// The cluster's objects, as they were last seen.
+#[derive(Clone)]
+pub struct Stores {
+    /// Every domain.
+    pub domains: Store<Domain>,
+    /// Every grant.
+    pub grants: Store<Grant>,
+    /// Every namespace.
+    pub namespaces: Store<NamespaceMeta>,
+}
+
+impl Stores {
+    /// Waits until every list is complete.
+    ///
+    /// # Errors
+    ///
+    /// Fails where a watch has ended.
+    pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
+        self.domains.wait_until_ready().await?;
+        self.grants.wait_until_ready().await?;
+        self.namespaces.wait_until_ready().await
+    }
+}
+
+/// The watches, not yet started.
+pub struct Queue {
+    client: Client,
+    stores: Stores,
+    domains: reflector::store::Writer<Domain>,
+    grants: reflector::store::Writer<Grant>,
+    namespaces: reflector::store::Writer<NamespaceMeta>,
+}
+
+/// Prepares the watches, and the stores that they fill.
+#[must_use]
+pub fn open(client: &Client) -> (Queue, Stores) {
+    let domains = reflector::store::Writer::default();
+    let grants = reflector::store::Writer::default();
+    let namespaces = reflector::store::Writer::default();
+    let stores = Stores {
+        domains: domains.as_reader(),
+        grants: grants.as_reader(),
+        namespaces: namespaces.as_reader(),
+    };
+    (
+        Queue {
+            client: client.clone(),
+            stores: stores.clone(),
+            domains,
+            grants,
+            namespaces,
+        },
+        stores,
+    )
+}
+
+impl Queue {
+    /// Starts the watches, and gives the domains that each change asks for.
+    ///
+    /// A store is filled before the change is given on, so that a reconcile sees it. After a list,
+    /// every domain is asked for: what went while nobody watched leaves no event.
+    pub fn watch(
+        self,
+        bursts: Arc<Bursts>,
+    ) -> impl Stream<Item = Result<ObjectRef<Domain>, Infallible>> + Send {
+        let stores = self.stores;
+        let all = move || {
+            stores
+                .domains
+                .state()
+                .iter()
+                .map(|domain| ObjectRef::from_obj(&**domain))
+                .collect()
+        };
+        let domains = {
+            let (all, bursts) = (all.clone(), Arc::clone(&bursts));
+            watcher(
+                Api::<Domain>::all(self.client.clone()),
+                watcher::Config::default(),
+            )
+            .default_backoff()
+            .reflect(self.domains)
+            .map(move |event| match logged(event) {
+                Some(watcher::Event::Apply(domain) | watcher::Event::InitApply(domain)) => {
+                    bursts.domain(&domain, false)
+                }
+                Some(watcher::Event::Delete(domain)) => bursts.domain(&domain, true),
+                Some(watcher::Event::InitDone) => all(),
+                None | Some(watcher::Event::Init) => Vec::new(),
+            })
+        };
+        let grants = {
+            let all = all.clone();
+            watcher(
+                Api::<Grant>::all(self.client.clone()),
+                watcher::Config::default(),
+            )
+            .default_backoff()
+            .reflect(self.grants)
+            .map(move |event| match logged(event) {
+                Some(watcher::Event::Apply(grant) | watcher::Event::InitApply(grant)) => {
+                    bursts.grant(&grant, false)
+                }
+                Some(watcher::Event::Delete(grant)) => bursts.grant(&grant, true),
+                Some(watcher::Event::InitDone) => all(),
+                _ => Vec::new(),
+            })
+        };
+        let namespaces = watcher(
+            Api::<NamespaceMeta>::all(self.client),
+            watcher::Config::default(),
+        )
+        .default_backoff()
+        .reflect(self.namespaces)
+        .map(move |event| match logged(event) {
+            Some(
+                watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone,
+            ) => all(),
+            _ => Vec::new(),
+        });
+        stream::select_all([domains.boxed(), grants.boxed(), namespaces.boxed()])
+            .flat_map(stream::iter)
+            .map(Ok)
+    }
+}
+
+fn logged<K>(event: watcher::Result<watcher::Event<K>>) -> Option<watcher::Event<K>> {
+    event
+        .inspect_err(|error| tracing::warn!(%error, "a watch failed; it is tried again"))
+        .ok()
+}
+
+/// Changes that wait for more to come, by domain.
+///
+/// A trailing wait alone would starve a domain whose grants never stop changing, hence the limits.
+#[derive(Debug, Default)]
+pub struct Bursts(Mutex<BurstState>);
+
+#[derive(Debug, Default)]
+struct BurstState {
+    waiting: HashMap<String, Burst>,
+    /// What was last seen of each object, so that the operator's own status writes start nothing.
+    seen: HashMap<String, Seen>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    generation: Option<i64>,
+    deleting: bool,
+    domain: String,
+    /// The annotations of a domain, by which admins talk to the operator.
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Debug)]
+struct Burst {
+    first: Instant,
+    last: Instant,
+    first_revocation: Option<Instant>,
+}
+
+impl Bursts {
+    /// Takes note of a domain's event, and gives the domains to look at. Whatever changes on a
+    /// domain may withdraw consent, and so revoke.
+    fn domain(&self, domain: &Domain, gone: bool) -> Vec<ObjectRef<Domain>> {
+        let seen = Seen {
+            generation: domain.meta().generation,
+            deleting: domain.meta().deletion_timestamp.is_some(),
+            domain: domain.name_any(),
+            annotations: domain.annotations().clone(),
+        };
+        self.note(domain.uid(), seen, gone, true)
+    }
+
+    /// Takes note of a grant's event, and gives the domains to look at.
+    fn grant(&self, grant: &Grant, gone: bool) -> Vec<ObjectRef<Domain>> {
+        let domain = match &grant.0 {
+            Ok(grant) => grant.spec.domain_ref.name.clone(),
+            Err(_) => match self.lock().seen.get(&grant.uid().unwrap_or_default()) {
+                Some(before) => before.domain.clone(),
+                None => return Vec::new(),
+            },
+        };
+        let deleting = grant.meta().deletion_timestamp.is_some();
+        let seen = Seen {
+            generation: grant.meta().generation,
+            deleting,
+            domain,
+            annotations: BTreeMap::new(),
+        };
+        self.note(grant.uid(), seen, gone, gone || deleting)
+    }
+
+    fn note(
+        &self,
+        uid: Option<String>,
+        now: Seen,
+        gone: bool,
+        revokes: bool,
+    ) -> Vec<ObjectRef<Domain>> {
+        let uid = uid.unwrap_or_default();
+        let mut state = self.lock();
+        let before = state.seen.remove(&uid);
+        let changed = gone || before.as_ref() != Some(&now);
+        let domain = now.domain.clone();
+        if !gone {
+            state.seen.insert(uid, now);
+        }
+        if !changed {
+            return Vec::new();
+        }
+        let at = Instant::now();
+        let burst = state.waiting.entry(domain.clone()).or_insert(Burst {
+            first: at,
+            last: at,
+            first_revocation: None,
+        });
+        burst.last = at;
+        if revokes {
+            burst.first_revocation.get_or_insert(at);
+        }
+        vec![ObjectRef::new(&domain)]
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BurstState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how much longer to wait for a burst on the domain to end; `None` once it has, or if
+    /// there is none.
+    pub fn wait(&self, domain: &str) -> Option<Duration> {
+        let mut state = self.lock();
+        let burst = state.waiting.get(domain)?;
+        let revocation = burst.first_revocation.map(|first| first + REVOCATION_LIMIT);
+        let limit = revocation.map_or(burst.first + GRANT_LIMIT, |r| {
+            r.min(burst.first + GRANT_LIMIT)
+        });
+        let end = limit.min(burst.last + QUIET);
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            state.waiting.remove(domain);
+            return None;
+        }
+        Some(left)
+    }
+}

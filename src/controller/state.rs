@@ -1,0 +1,134 @@
+//! The last applied state of each domain, kept in a `ConfigMap` of the operator's namespace.
+//!
+//! It is written under the resource version that it was read with. So two operators that both
+//! believe to lead cannot both go on to write a policy: the second one's record is refused first.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{DeleteParams, ObjectMeta, PostParams};
+use kube::{Api, Client};
+
+use crate::api::name::FIELD_MANAGER;
+use crate::policy::ownership::LastApplied;
+
+/// The key of the `ConfigMap` that holds the state.
+const KEY: &str = "state.json";
+
+/// Why the state cannot be read or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The namespace is missing.
+    #[error("namespace {0} does not exist: create it, or name another with --namespace")]
+    NoNamespace(String),
+    /// The text is not a state that this version reads.
+    #[error(
+        "ConfigMap {0} holds no state that this version can read: restore it, or delete it to have statements adopted anew"
+    )]
+    Unreadable(String),
+    /// Another writer was first.
+    #[error("another operator changed the state at the same time")]
+    Conflict,
+    /// The API server did not answer, or refused.
+    #[error("failed to {0} the state: {1}")]
+    Kubernetes(&'static str, Box<kube::Error>),
+}
+
+/// The state as it was read, with what a write must find unchanged.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    /// The state; none was kept yet without it.
+    pub state: Option<LastApplied>,
+    version: Option<String>,
+}
+
+/// The place of a domain's state.
+#[derive(Clone)]
+pub struct Keeper {
+    maps: Api<ConfigMap>,
+    namespace: String,
+    name: String,
+}
+
+impl Keeper {
+    /// Names the place for a domain.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, domain: &str) -> Self {
+        Self {
+            maps: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            name: format!("domain-state.{domain}"),
+        }
+    }
+
+    /// Reads the state, past every cache.
+    pub async fn read(&self) -> Result<Kept, Error> {
+        let found = self.maps.get_opt(&self.name).await;
+        let Some(map) = found.map_err(|error| Error::Kubernetes("read", Box::new(error)))? else {
+            return Ok(Kept::default());
+        };
+        let text = map
+            .data
+            .as_ref()
+            .and_then(|data| data.get(KEY))
+            .map(String::as_str);
+        let state = serde_json::from_str(text.unwrap_or_default())
+            .map_err(|_| Error::Unreadable(format!("{}/{}", self.namespace, self.name)))?;
+        Ok(Kept {
+            state: Some(state),
+            version: map.metadata.resource_version,
+        })
+    }
+
+    /// Writes the state, if nobody else did since it was read.
+    pub async fn write(&self, kept: &Kept, state: LastApplied) -> Result<Kept, Error> {
+        let text = serde_json::to_string(&state)
+            .map_err(|_| Error::Unreadable(format!("{}/{}", self.namespace, self.name)))?;
+        let map = ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                namespace: Some(self.namespace.clone()),
+                resource_version: kept.version.clone(),
+                labels: Some(BTreeMap::from([(
+                    "app.kubernetes.io/managed-by".to_owned(),
+                    FIELD_MANAGER.to_owned(),
+                )])),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([(KEY.to_owned(), text)])),
+            ..ConfigMap::default()
+        };
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let written = match kept.version {
+            Some(_) => self.maps.replace(&self.name, &parameters, &map).await,
+            None => self.maps.create(&parameters, &map).await,
+        };
+        match written {
+            Ok(map) => Ok(Kept {
+                state: Some(state),
+                version: map.metadata.resource_version,
+            }),
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
+                Err(Error::Conflict)
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() && kept.version.is_none() => {
+                Err(Error::NoNamespace(self.namespace.clone()))
+            }
+            // It was deleted under way: the next look adopts what stands.
+            Err(kube::Error::Api(status)) if status.is_not_found() => Err(Error::Conflict),
+            Err(error) => Err(Error::Kubernetes("keep", Box::new(error))),
+        }
+    }
+
+    /// Removes the state; that there is none is no error.
+    pub async fn remove(&self) -> Result<(), Error> {
+        match self.maps.delete(&self.name, &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(Error::Kubernetes("remove", Box::new(error))),
+        }
+    }
+}

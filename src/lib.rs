@@ -1,0 +1,37 @@
+//! Access to Amazon OpenSearch Service domains, from Kubernetes manifests.
+//!
+//! Teams write grants (`DomainAccess`), platform admins write domains and who may grant on them
+//! (`OpenSearchDomain`); the operator compiles all grants of a domain into the domain's one access
+//! policy, and puts it right whenever it drifts.
+//!
+//! ```text
+//!            kubectl apply                            plan -f DIR
+//!                 |                                       |
+//!                 v                                       v
+//!   [controller] observe -> validate -> plan ------> [offline] render
+//!                   ^          [policy, pure]  \
+//!                   |                           v
+//!             Kubernetes, [aws] <---- apply -> status
+//! ```
+//!
+//! Left may use right, never the reverse (`tests/architecture.rs`):
+//!
+//! ```text
+//! main -> cli -> { controller | offline } -> { aws, runtime } -> policy -> api
+//! ```
+//!
+//! - [`api`]: the custom resources and their vocabulary
+//! - [`policy`]: decisions, pure
+//! - [`aws`]: the calls to AWS
+//! - [`runtime`]: what a long-running process needs
+//! - [`controller`]: the reconciler
+//! - [`offline`]: what works on files alone
+//! - [`cli`]: the command line
+
+pub mod api;
+pub mod aws;
+pub mod cli;
+pub mod controller;
+pub mod offline;
+pub mod policy;
+pub mod runtime;

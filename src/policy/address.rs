@@ -1,0 +1,102 @@
+//! Address blocks: how much of the Internet a list of sources covers.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// So many IPv4 addresses together are the public: a `/7`. One block may be a `/8`.
+const IPV4_PUBLIC: u64 = 1 << 25;
+
+/// So many IPv6 addresses together are the public: a `/15`. One block may be a `/16`.
+const IPV6_PUBLIC: u128 = 1 << 113;
+
+/// Parses an address, or a block in CIDR form. The bits after the prefix are cleared.
+#[must_use]
+pub fn parse(text: &str) -> Option<IpNet> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(IpNet::from(address));
+    }
+    text.parse::<IpNet>().ok().map(|block| block.trunc())
+}
+
+/// Tells whether the blocks together are open to the public.
+///
+/// Splitting `0.0.0.0/0` into smaller blocks does not help: what counts is the sum.
+#[must_use]
+pub fn is_public(blocks: &[IpNet]) -> bool {
+    let v4: Vec<Ipv4Net> = blocks
+        .iter()
+        .filter_map(|block| match block {
+            IpNet::V4(block) => Some(*block),
+            IpNet::V6(block) => mapped(block),
+        })
+        .collect();
+    let v6: Vec<Ipv6Net> = blocks
+        .iter()
+        .filter_map(|block| match block {
+            IpNet::V6(block) if mapped(block).is_none() => Some(*block),
+            _ => None,
+        })
+        .collect();
+    let v4: u64 = Ipv4Net::aggregate(&v4)
+        .iter()
+        .map(|block| 1 << (32 - u32::from(block.prefix_len())))
+        .sum();
+    let v6 = Ipv6Net::aggregate(&v6).iter().fold(0u128, |sum, block| {
+        let size = 1u128
+            .checked_shl(128 - u32::from(block.prefix_len()))
+            .unwrap_or(u128::MAX);
+        sum.saturating_add(size)
+    });
+    v4 >= IPV4_PUBLIC || v6 >= IPV6_PUBLIC
+}
+
+/// Returns the IPv4 block that an IPv4-mapped IPv6 block (`::ffff:0:0/96`) stands for.
+fn mapped(block: &Ipv6Net) -> Option<Ipv4Net> {
+    let address = block.addr().to_ipv4_mapped()?;
+    Ipv4Net::new(address, block.prefix_len().checked_sub(96)?).ok()
+}
+
+/// Tells whether the block lies within one of the bounds.
+#[must_use]
+pub fn is_within(block: IpNet, bounds: &[IpNet]) -> bool {
+    bounds.iter().any(|bound| bound.contains(&block))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn public(blocks: &[&str]) -> bool {
+        is_public(&blocks.iter().map(|b| parse(b).unwrap()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_whole_internet_is_public_however_it_is_split() {
+        let eighths: Vec<String> = (0..8).map(|n| format!("{}.0.0.0/3", n * 32)).collect();
+        let sixteenths: Vec<String> = (0..=255).map(|n| format!("{n}.0.0.0/8")).collect();
+        for blocks in [
+            vec!["0.0.0.0/0"],
+            vec!["::/0"],
+            vec!["0.0.0.0/1", "128.0.0.0/1"],
+            vec!["203.0.113.0/24", "8.0.0.0/7"],
+            vec!["::ffff:0.0.0.0/96"],
+            vec!["2000::/3"],
+            eighths.iter().map(String::as_str).collect(),
+            sixteenths.iter().map(String::as_str).collect(),
+        ] {
+            assert!(public(&blocks), "{blocks:?}");
+        }
+    }
+
+    #[test]
+    fn an_offices_addresses_are_not_public() {
+        assert!(!public(&[
+            "198.51.100.7",
+            "203.0.113.0/24",
+            "2001:db8::/32",
+            "17.0.0.0/8"
+        ]));
+        assert!(!public(&[]));
+    }
+}

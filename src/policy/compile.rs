@@ -1,0 +1,345 @@
+//! A grant to permissions: which actions on which resources its access means.
+//!
+//! Resources are URI paths below the domain. A path rule sees the path of a request and nothing
+//! else: calls that name their indexes in the body (`_bulk`, and `_msearch` and `_mget` without an
+//! index) pass it by, and are granted only where the domain itself checks them.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::canonical;
+use super::domain::{Access, Domain};
+pub use super::permission::ActionSet;
+use super::permission::{ANYONE, Effect, Permission, Permissions};
+use super::validate::{DomainFacts, Principal, Restrictions, ValidatedGrant};
+use crate::api::access::{AccessLevel, Action};
+use crate::api::arn::EntityArn;
+
+/// Where clients post their reads, below an index.
+const READS_BELOW_INDEX: [&str; 8] = [
+    "_search",
+    "_msearch",
+    "_count",
+    "_mget",
+    "_field_caps",
+    "_validate/query",
+    "_explain/*",
+    "_search/point_in_time",
+];
+
+/// Where clients post their reads of every index.
+const READS_OF_ALL: [&str; 6] = [
+    "_search",
+    "_msearch",
+    "_count",
+    "_mget",
+    "_field_caps",
+    "_validate/query",
+];
+
+/// Where clients go on reading: the id in the body names an earlier search, which was checked.
+const SCROLL: &str = "_search/scroll";
+
+/// Reads that name their indexes in the body, or by an id in it.
+const READS_BY_BODY: [&str; 3] = ["_search", "_msearch", "_mget"];
+
+/// Writes that name their indexes in the body.
+const BULK: &str = "_bulk";
+
+/// Which part of what a path covers a set of actions is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathScope {
+    /// All of it.
+    Everything,
+    /// The endpoints below it where clients post their reads.
+    Reads,
+    /// The domain itself rather than its paths.
+    Domain,
+}
+
+impl PathScope {
+    /// Every scope.
+    pub const ALL: [Self; 3] = [Self::Everything, Self::Reads, Self::Domain];
+
+    /// Tells whether what is granted here is granted there too.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        self == other || (self == Self::Everything && other == Self::Reads)
+    }
+}
+
+/// Returns the actions that an access means, by the scope that they are for.
+#[must_use]
+pub fn scopes(access: &Access) -> Vec<(PathScope, ActionSet)> {
+    match access {
+        Access::Level(AccessLevel::Read) => {
+            vec![
+                (PathScope::Everything, ActionSet::FETCH),
+                (PathScope::Reads, ActionSet::POST),
+            ]
+        }
+        Access::Level(AccessLevel::ReadWrite | AccessLevel::Admin) => {
+            vec![(PathScope::Everything, ActionSet::HTTP)]
+        }
+        Access::Actions(actions) => {
+            let all = actions.iter().fold(ActionSet::default(), |set, action| {
+                set.union(ActionSet::of(*action))
+            });
+            [
+                (PathScope::Everything, all.intersection(ActionSet::HTTP)),
+                (
+                    PathScope::Domain,
+                    all.intersection(ActionSet::CROSS_CLUSTER),
+                ),
+            ]
+            .into_iter()
+            .filter(|(_, actions)| !actions.is_empty())
+            .collect()
+        }
+    }
+}
+
+/// What a grant compiles to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Compiled {
+    /// What the domain's access policy must have.
+    pub permissions: Permissions,
+    /// The inline policies to attach.
+    pub identity_policies: Vec<IdentityPolicy>,
+    /// What the grant's author should know although nothing is wrong.
+    pub warning: Option<String>,
+}
+
+/// An inline policy on an IAM role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityPolicy {
+    /// The role.
+    pub role: EntityArn,
+    /// The policy's name: at most 128 of IAM's characters, unlike for each grant.
+    pub name: String,
+    /// The policy document, minified.
+    pub document: String,
+}
+
+/// Compiles a grant.
+#[must_use]
+pub fn grant(grant: &ValidatedGrant, domain: &Domain, facts: DomainFacts) -> Compiled {
+    let resources = resources(grant, domain, facts);
+    let condition: Arc<str> = condition(&grant.restrictions).into();
+    let mut permissions = Permissions::default();
+    for principal in &grant.principals {
+        let principal: Arc<str> = match principal {
+            Principal::Entity(arn) => arn.as_str().into(),
+            Principal::Account(account) => {
+                format!("arn:{}:iam::{account}:root", domain.arn.partition()).into()
+            }
+            Principal::Anyone => ANYONE.into(),
+        };
+        for (resource, actions) in &resources {
+            let permission = Permission {
+                effect: Effect::Allow,
+                principal: principal.clone(),
+                resource: resource.clone(),
+                condition: condition.clone(),
+            };
+            permissions.insert(permission, *actions);
+        }
+    }
+    let identity_policies = if grant.attach_identity_policy {
+        identity_policies(grant, domain, &permissions)
+    } else {
+        Vec::new()
+    };
+    Compiled {
+        permissions,
+        identity_policies,
+        warning: warning(grant, facts),
+    }
+}
+
+fn resources(
+    grant: &ValidatedGrant,
+    domain: &Domain,
+    facts: DomainFacts,
+) -> Vec<(Arc<str>, ActionSet)> {
+    let mut found: Vec<(Arc<str>, ActionSet)> = Vec::new();
+    for (scope, actions) in scopes(&grant.access) {
+        let paths: Vec<String> = match scope {
+            PathScope::Domain => {
+                found.push((domain.arn.as_str().into(), actions));
+                continue;
+            }
+            PathScope::Everything if grant.paths.is_empty() => vec!["*".into()],
+            PathScope::Everything => grant
+                .paths
+                .iter()
+                .flat_map(|path| with_everything_below(path))
+                .collect(),
+            PathScope::Reads => reads(&grant.paths),
+        };
+        found.extend(
+            paths
+                .iter()
+                .map(|path| (domain.arn.resource(path).into(), actions)),
+        );
+    }
+    if !grant.paths.is_empty() && facts.checks_bodies() {
+        let bodies: &[&str] = match grant.access {
+            Access::Level(AccessLevel::Read | AccessLevel::ReadWrite) => &READS_BY_BODY,
+            _ => &[],
+        };
+        found.extend(
+            bodies
+                .iter()
+                .map(|path| (domain.arn.resource(path).into(), ActionSet::POST)),
+        );
+        if grant.access == Access::Level(AccessLevel::ReadWrite) {
+            let writes = ActionSet::POST.union(ActionSet::of(Action::Put));
+            found.push((domain.arn.resource(BULK).into(), writes));
+        }
+    }
+    if !grant.paths.is_empty() && matches!(grant.access, Access::Level(AccessLevel::ReadWrite)) {
+        found.push((domain.arn.resource(SCROLL).into(), ActionSet::POST));
+    }
+    found
+}
+
+/// Returns the resources for a path and everything below it. `index/*` alone would miss the index
+/// itself, `DELETE /index` for one.
+fn with_everything_below(path: &str) -> Vec<String> {
+    if path.ends_with('*') {
+        vec![path.to_owned()]
+    } else {
+        vec![path.to_owned(), format!("{path}/*")]
+    }
+}
+
+fn reads(paths: &[String]) -> Vec<String> {
+    let scroll = std::iter::once(SCROLL.to_owned());
+    if paths.is_empty() {
+        let below = READS_BELOW_INDEX.iter().map(|read| format!("*/{read}"));
+        return READS_OF_ALL
+            .iter()
+            .map(|&read| read.to_owned())
+            .chain(below)
+            .chain(scroll)
+            .collect();
+    }
+    let below = paths.iter().flat_map(|path| match path.split_once('/') {
+        None => READS_BELOW_INDEX
+            .iter()
+            .map(|read| format!("{path}/{read}"))
+            .collect(),
+        // A path below an index is an endpoint: posting there is a read only where it is one.
+        Some((_, endpoint)) if READS_BELOW_INDEX.contains(&endpoint) => vec![path.clone()],
+        Some(_) => Vec::new(),
+    });
+    below.chain(scroll).collect()
+}
+
+fn warning(grant: &ValidatedGrant, facts: DomainFacts) -> Option<String> {
+    (!grant.paths.is_empty() && !facts.checks_bodies()).then(|| {
+        "the paths keep apart requests that name their indexes in the path; a request that names others in its body or in a comma list after an allowed name passes them by. _bulk, _msearch and _mget without an index in the path are left out of this grant. Turn on fine-grained access control, or set rest.action.multi.allow_explicit_index to false".to_owned()
+    })
+}
+
+/// Returns the canonical condition block of a grant; empty without conditions.
+fn condition(restrictions: &Restrictions) -> String {
+    let addresses: Vec<String> = restrictions
+        .source_ips
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let blocks = [
+        ("IpAddress", "aws:SourceIp", &addresses),
+        (
+            "StringEquals",
+            "aws:PrincipalOrgID",
+            &restrictions.principal_org_ids,
+        ),
+        (
+            "StringEquals",
+            "aws:PrincipalAccount",
+            &restrictions.principal_accounts,
+        ),
+        ("StringEquals", "aws:SourceVpc", &restrictions.source_vpcs),
+        ("StringEquals", "aws:SourceVpce", &restrictions.source_vpces),
+    ];
+    let mut operators = Map::new();
+    for (operator, key, values) in blocks {
+        if values.is_empty() {
+            continue;
+        }
+        let keys = operators
+            .entry(operator)
+            .or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(keys) = keys {
+            keys.insert(key.to_owned(), values.iter().map(String::as_str).collect());
+        }
+    }
+    canonical::condition(&operators).unwrap_or_default()
+}
+
+/// Builds the inline policies of a grant: the statements of its access policy without a principal,
+/// since an identity policy's principal is the role that it is on.
+fn identity_policies(
+    grant: &ValidatedGrant,
+    domain: &Domain,
+    permissions: &Permissions,
+) -> Vec<IdentityPolicy> {
+    let name = identity_policy_name(grant, domain);
+    grant
+        .entities()
+        .map(|role| {
+            let mut own = Permissions::default();
+            for (permission, actions) in permissions.iter() {
+                if &*permission.principal == role.as_str() {
+                    own.insert(permission.clone(), actions);
+                }
+            }
+            let statements: Vec<Value> = own
+                .to_statements()
+                .iter()
+                .map(|statement| {
+                    let mut members = statement.members().clone();
+                    members.remove("Principal");
+                    Value::Object(members)
+                })
+                .collect();
+            let mut document = Map::new();
+            document.insert("Version".into(), "2012-10-17".into());
+            document.insert("Statement".into(), Value::Array(statements));
+            IdentityPolicy {
+                role: role.clone(),
+                name: name.clone(),
+                document: Value::Object(document).to_string(),
+            }
+        })
+        .collect()
+}
+
+/// Returns the name of a grant's inline policies.
+///
+/// The readable part may be cut; the hash of the domain and of the grant's place keeps two grants
+/// apart. IAM allows 128 characters of `[\w+=,.@-]`, which every part is made of.
+fn identity_policy_name(grant: &ValidatedGrant, domain: &Domain) -> String {
+    let key = &grant.key;
+    let identity = format!("{}|{}|{}", domain.arn, key.namespace, key.name);
+    let hash = short_hash(Sha256::new_with_prefix(identity));
+    let readable: String = format!("opensearch-access.{}.{}", key.namespace, key.name)
+        .chars()
+        .take(111)
+        .collect();
+    format!("{readable}.{hash}")
+}
+
+/// Returns the first 16 hexadecimal digits of a digest: enough to tell a cluster's grants apart.
+pub(super) fn short_hash(digest: Sha256) -> String {
+    let digest = digest.finalize();
+    format!(
+        "{:016x}",
+        digest.first_chunk().copied().map_or(0, u64::from_be_bytes)
+    )
+}

@@ -1,0 +1,234 @@
+//! Consent: which ceiling holds for a namespace, and whether a grant lies within it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kube::core::SelectorExt;
+
+use super::compile::{self, PathScope};
+use super::domain::{Domain, Limits};
+use super::validate::{Principal, ValidatedGrant, end_of};
+use super::{Rejection, address, glob};
+use crate::api::condition::Reason;
+
+/// Finds the ceiling for grants of a namespace: the first entry that names it, or else the first
+/// that selects it.
+pub(super) fn limits<'a>(
+    domain: &'a Domain,
+    namespace: &str,
+    labels: &BTreeMap<String, String>,
+) -> Result<&'a Limits, Rejection> {
+    let named = domain
+        .consent
+        .iter()
+        .find(|entry| entry.namespaces.iter().any(|name| name == namespace));
+    let selected = || {
+        domain.consent.iter().find(|entry| {
+            entry
+                .selector
+                .as_ref()
+                .is_some_and(|selector| selector.matches(labels))
+        })
+    };
+    named.or_else(selected).map(|entry| &entry.ceiling).ok_or_else(|| {
+        Rejection::new(
+            Reason::NotPermitted,
+            "spec.domainRef",
+            format!(
+                "domain {} has no consent for namespace {namespace}: ask its admin to add the namespace to spec.consent",
+                domain.name
+            ),
+        )
+    })
+}
+
+fn over(field: impl Into<String>, rule: impl Into<String>) -> Rejection {
+    Rejection::new(Reason::OverCeiling, field, rule)
+}
+
+/// Checks that a grant asks for no more than its ceiling.
+pub(super) fn check(
+    grant: &ValidatedGrant,
+    limits: &Limits,
+    now: Timestamp,
+) -> Result<(), Rejection> {
+    let namespace = &grant.key.namespace;
+    let fill = |pattern: &String| pattern.replace("{{namespace}}", namespace);
+    check_access(
+        grant,
+        limits,
+        &limits.paths.iter().map(fill).collect::<Vec<_>>(),
+    )?;
+    let arns: Vec<String> = limits.arns.iter().map(fill).collect();
+    for (index, principal) in grant.principals.iter().enumerate() {
+        check_principal(
+            grant,
+            principal,
+            &format!("spec.principals[{index}]"),
+            limits,
+            &arns,
+        )?;
+    }
+    for (index, block) in grant.restrictions.source_ips.iter().enumerate() {
+        if !limits.source_ips.is_empty() && !address::is_within(*block, &limits.source_ips) {
+            let bounds: Vec<String> = limits.source_ips.iter().map(ToString::to_string).collect();
+            return Err(over(
+                format!("spec.conditions.sourceIps[{index}]"),
+                format!(
+                    "{block} is outside the ceiling's sourceIps: {}",
+                    bounds.join(", ")
+                ),
+            ));
+        }
+    }
+    if grant.attach_identity_policy && !limits.identity_policies {
+        return Err(over(
+            "spec.identityPolicy",
+            "the ceiling does not allow identity policies (identityPolicies)",
+        ));
+    }
+    match (grant.expires_at, limits.max_duration) {
+        (Some(end), Some(most)) if end > end_of(now, most) => Err(over(
+            "spec.expiresAt",
+            format!(
+                "{end} is further ahead than the ceiling's maxDuration allows: at the latest {}",
+                end_of(now, most)
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Compares what the grant's access compiles to with what the ceiling's would, path by path, so
+/// that levels and exact actions are held against one another by what they permit.
+fn check_access(
+    grant: &ValidatedGrant,
+    limits: &Limits,
+    bounds: &[String],
+) -> Result<(), Rejection> {
+    if !bounds.is_empty() {
+        if grant.paths.is_empty() {
+            return Err(over(
+                "spec.paths",
+                format!(
+                    "without paths the grant is for the whole domain, and the ceiling allows: {}",
+                    bounds.join(", ")
+                ),
+            ));
+        }
+        for (index, path) in grant.paths.iter().enumerate() {
+            let below = format!("{path}/*");
+            let covered = bounds.iter().any(|bound| {
+                glob::covers(bound, path) || glob::covers(&format!("{bound}/*"), path)
+            });
+            let covered_below = path.ends_with('*')
+                || bounds.iter().any(|bound| {
+                    glob::covers(bound, &below) || glob::covers(&format!("{bound}/*"), &below)
+                });
+            if !covered || !covered_below {
+                return Err(over(
+                    format!("spec.paths[{index}]"),
+                    format!(
+                        "{path:?} is outside the ceiling's paths: {}",
+                        bounds.join(", ")
+                    ),
+                ));
+            }
+        }
+    }
+    let wanted = compile::scopes(&grant.access);
+    let allowed = compile::scopes(&limits.access);
+    let exceeds = |scope: PathScope| {
+        let most = allowed
+            .iter()
+            .filter(|(granted, _)| granted.covers(scope))
+            .fold(compile::ActionSet::default(), |set, (_, actions)| {
+                set.union(*actions)
+            });
+        wanted
+            .iter()
+            .filter(|(asked, _)| *asked == scope)
+            .find_map(|(_, actions)| {
+                let excess = actions.difference(most);
+                (!excess.is_empty()).then_some(excess)
+            })
+    };
+    match PathScope::ALL.into_iter().find_map(exceeds) {
+        None => Ok(()),
+        Some(excess) => Err(over(
+            "spec.access",
+            format!(
+                "the ceiling ({}) does not allow {}",
+                describe(limits),
+                excess.names().join(", ")
+            ),
+        )),
+    }
+}
+
+fn describe(limits: &Limits) -> String {
+    match &limits.access {
+        super::domain::Access::Level(level) => format!("access {}", level.as_str()),
+        super::domain::Access::Actions(actions) => {
+            let set = actions
+                .iter()
+                .fold(compile::ActionSet::default(), |set, action| {
+                    set.union(compile::ActionSet::of(*action))
+                });
+            format!("actions {}", set.names().join(", "))
+        }
+    }
+}
+
+fn check_principal(
+    grant: &ValidatedGrant,
+    principal: &Principal,
+    field: &str,
+    limits: &Limits,
+    arns: &[String],
+) -> Result<(), Rejection> {
+    match principal {
+        Principal::Anyone if limits.anonymous => Ok(()),
+        Principal::Anyone => Err(over(
+            format!("{field}.anonymous"),
+            "the ceiling does not allow unsigned access",
+        )),
+        Principal::Account(account) if limits.whole_accounts.contains(account) => Ok(()),
+        Principal::Account(account) => Err(over(
+            format!("{field}.account.id"),
+            format!(
+                "the ceiling does not allow account {account} as a whole (principals.wholeAccounts)"
+            ),
+        )),
+        Principal::Entity(arn) => {
+            let organizations = &grant.restrictions.principal_org_ids;
+            let in_organization = !organizations.is_empty()
+                && organizations
+                    .iter()
+                    .all(|id| limits.organization_ids.contains(id));
+            let allowed = limits
+                .accounts
+                .iter()
+                .any(|account| account == arn.account())
+                || arns
+                    .iter()
+                    .any(|pattern| glob::matches(pattern, arn.as_str()))
+                || in_organization;
+            if allowed {
+                return Ok(());
+            }
+            Err(over(
+                format!(
+                    "{field}.{}",
+                    match arn.kind() {
+                        crate::api::arn::EntityKind::Role => "iamRole.arn",
+                        crate::api::arn::EntityKind::User => "iamUser.arn",
+                    }
+                ),
+                format!(
+                    "{arn} is not among the principals that the ceiling allows (principals.accounts, principals.arns, principals.organizationIds)"
+                ),
+            ))
+        }
+    }
+}

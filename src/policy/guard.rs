@@ -1,0 +1,126 @@
+//! What must not be written, whatever the manifests say.
+//!
+//! A guard that fires stops the whole write and says why; it never trims a policy silently.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::document::{Document, SIZE_LIMIT};
+use super::permission::{ANYONE, Effect, Permissions};
+use super::plan::Input;
+use crate::api::condition::Reason;
+use crate::api::name::ACKNOWLEDGE_REVOCATION;
+
+/// So many grants may vanish at once without their finalizer having run...
+const VANISHED_LIMIT: usize = 5;
+
+/// ...and so many of each hundred.
+const VANISHED_PERCENT: usize = 25;
+
+/// Why nothing may be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The reason, for conditions and metrics.
+    pub reason: Reason,
+    /// What was about to happen, and what to do.
+    pub message: String,
+}
+
+/// Reads how many grants the domain's admin lets vanish at once; what is not a number is none.
+#[must_use]
+pub fn acknowledged(annotations: &BTreeMap<String, String>) -> usize {
+    let count = annotations.get(ACKNOWLEDGE_REVOCATION);
+    count
+        .and_then(|count| count.trim().parse().ok())
+        .unwrap_or_default()
+}
+
+/// Checks a planned policy; `policy` is `None` where none would be written.
+pub(super) fn check(
+    input: &Input<'_>,
+    policy: Option<&Document>,
+    added: &Permissions,
+) -> Option<Hold> {
+    mass_revocation(input).or_else(|| {
+        let policy = policy?;
+        lost_denial(input, policy)
+            .or_else(|| public_access(added))
+            .or_else(|| size(policy))
+    })
+}
+
+/// Holds a write that would revoke grants whose objects are gone although nobody deleted them: a
+/// restored etcd, a deleted CRD and a lost permission to list all look like that.
+fn mass_revocation(input: &Input<'_>) -> Option<Hold> {
+    let last = input.last?;
+    let known: BTreeSet<&str> = input.grants.keys().map(|key| key.uid.as_str()).collect();
+    let vanished: Vec<&str> = last
+        .grants
+        .keys()
+        .map(String::as_str)
+        .filter(|uid| !known.contains(uid))
+        .collect();
+    let count = vanished.len();
+    let many = count > VANISHED_LIMIT || count * 100 > last.grants.len() * VANISHED_PERCENT;
+    // A domain of one or two grants would hold at every hand-removed finalizer.
+    if count < 2 || !many || count <= input.acknowledged_revocation {
+        return None;
+    }
+    Some(Hold {
+        reason: Reason::MassRevocationHeld,
+        message: format!(
+            "{count} of {} grants are gone without having been deleted through their finalizer; nothing is written. Restore them, or let them go: kubectl annotate opensearchdomain {} {ACKNOWLEDGE_REVOCATION}={count}",
+            last.grants.len(),
+            input.domain.name
+        ),
+    })
+}
+
+/// Holds a write that would lose a denial of another writer.
+fn lost_denial(input: &Input<'_>, policy: &Document) -> Option<Hold> {
+    let spell = |document: &Document| -> BTreeSet<String> {
+        let denials = document
+            .statements()
+            .iter()
+            .filter(|statement| statement.denies());
+        let kept = denials.filter_map(super::ownership::without_deleted_principals);
+        kept.map(|statement| super::canonical::spelling(&statement))
+            .collect()
+    };
+    let after = spell(policy);
+    let lost = spell(input.observed)
+        .into_iter()
+        .find(|denial| !after.contains(denial))?;
+    Some(Hold {
+        reason: Reason::PolicyRejected,
+        message: format!("the write would drop a denial that the operator did not write: {lost}"),
+    })
+}
+
+/// Holds a write that would let everybody in: an added allowance for unsigned requests that no
+/// list of addresses bounds.
+fn public_access(added: &Permissions) -> Option<Hold> {
+    let open = added
+        .iter()
+        .map(|(permission, _)| permission)
+        .find(|permission| {
+            permission.effect == Effect::Allow
+                && &*permission.principal == ANYONE
+                && !permission.condition.contains("aws:SourceIp")
+        })?;
+    Some(Hold {
+        reason: Reason::PublicAccess,
+        message: format!("the write would open the domain to the public: {open}"),
+    })
+}
+
+/// Holds a write that the service would refuse for its size; grants have been refused by then, so
+/// what is too large is the others' part.
+fn size(policy: &Document) -> Option<Hold> {
+    let length = policy.to_text().chars().count();
+    (length > SIZE_LIMIT).then(|| Hold {
+        reason: Reason::PolicyTooLarge,
+        message: format!(
+            "the access policy would have {length} characters, and AWS stores {SIZE_LIMIT}: statements of other writers leave no room"
+        ),
+    })
+}

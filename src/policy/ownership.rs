@@ -1,0 +1,307 @@
+//! Whose a statement is: the operator's or another writer's.
+//!
+//! The service does not store `Sid`, so nothing in the policy tells. The record is the *last
+//! applied state*: the permissions that the operator wrote, kept in Kubernetes. Where that record
+//! is missing (a first look, or a restored cluster), statements that say what manifests ask for
+//! are taken as the operator's; every other statement is another's.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::canonical::{self, is_unique_id};
+use super::document::{Document, Statement};
+use super::permission::Permissions;
+use crate::api::arn::DomainArn;
+
+/// The last applied state of one domain, as it is kept between reconciles and restarts.
+///
+/// Written before the policy is (`pending`), and again after it was read back: whatever write is
+/// the last to succeed, everything that may be in the policy by the operator's hand is in here.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastApplied {
+    /// The statements that the operator had in the policy when it last looked.
+    pub applied: Vec<Value>,
+    /// The statements of the write that is under way, or whose answer was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Vec<Value>>,
+    /// The grants that are in those statements, by UID.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub grants: BTreeMap<String, AppliedGrant>,
+}
+
+/// A grant that is in the last applied state.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedGrant {
+    /// The grant's namespace.
+    pub namespace: String,
+    /// The grant's name.
+    pub name: String,
+    /// Changes when what the grant compiles to does.
+    pub fingerprint: String,
+    /// The inline policies that were attached for it: role ARN and policy name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identity_policies: Vec<(String, String)>,
+}
+
+impl LastApplied {
+    /// Returns everything that may be in the policy by the operator's hand.
+    #[must_use]
+    pub fn claim(&self, domain: &DomainArn) -> Permissions {
+        let mut claim = Permissions::default();
+        for permissions in self.written(domain) {
+            claim.extend(&permissions);
+        }
+        claim
+    }
+
+    /// Returns the meaning of each statement that the operator wrote, or was about to.
+    fn written(&self, domain: &DomainArn) -> Vec<Permissions> {
+        let pending = self.pending.iter().flatten();
+        let statements = self
+            .applied
+            .iter()
+            .chain(pending)
+            .filter_map(Value::as_object);
+        statements
+            .filter_map(|members: &Map<String, Value>| {
+                canonical::permissions(&Statement::new(members.clone()), domain)
+            })
+            .collect()
+    }
+}
+
+/// A policy as it was read, divided by who wrote what.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Split {
+    /// What is in the policy by the operator's hand.
+    pub ours: Permissions,
+    /// Every statement that others wrote, in the order of the document; as it was read, or the
+    /// rest of it where somebody had added to a statement of the operator's.
+    pub others: Vec<Statement>,
+    /// What others allow, as far as it is understood.
+    pub allowed_by_others: Permissions,
+}
+
+/// Divides a policy.
+///
+/// `desired` is what manifests ask for; it counts only without a last applied state.
+#[must_use]
+pub fn split(
+    observed: &Document,
+    domain: &DomainArn,
+    last: Option<&LastApplied>,
+    desired: &Permissions,
+) -> Split {
+    let (claim, mut written) = match last {
+        Some(last) => (last.claim(domain), last.written(domain)),
+        None => (desired.clone(), Vec::new()),
+    };
+    let mut split = Split::default();
+    let mut rest = Vec::new();
+    // Statements that stand as they were written are ours; a second copy of one is another's.
+    for statement in observed.statements() {
+        let meaning = canonical::permissions(statement, domain);
+        let ours = meaning.as_ref().and_then(|meaning| {
+            written
+                .iter()
+                .position(|written| written == meaning)
+                .map(|at| written.swap_remove(at))
+        });
+        match ours {
+            Some(ours) => split.ours.extend(&ours),
+            None => rest.push((statement, meaning)),
+        }
+    }
+    // What was written and does not stand as a statement of its own may be part of one: somebody
+    // joined, split or extended statements.
+    let astray = claim.difference(&split.ours);
+    for (statement, meaning) in rest {
+        let Some(meaning) = meaning.filter(|_| !statement.denies()) else {
+            split.others.push(statement.clone());
+            continue;
+        };
+        let ours = meaning.intersection(&astray);
+        let foreign = meaning.difference(&ours);
+        let adopted_whole = last.is_some() || foreign.is_empty();
+        if ours.is_empty() || !adopted_whole {
+            split.allowed_by_others.extend(&meaning);
+            split.others.push(statement.clone());
+        } else {
+            split.ours.extend(&ours);
+            split.allowed_by_others.extend(&foreign);
+            split.others.extend(foreign.to_statements());
+        }
+    }
+    split
+}
+
+/// Returns a statement without the unique ids of deleted principals, which the service shows in
+/// the place of ARNs and refuses to take back; `None` if no principal is left.
+///
+/// A deleted role or user can make no request, so neither an allowance nor a denial loses anything.
+#[must_use]
+pub fn without_deleted_principals(statement: &Statement) -> Option<Statement> {
+    let mut members = statement.members().clone();
+    if let Some(Value::Object(kinds)) = members.get_mut("Principal")
+        && let Some(named) = kinds.get_mut("AWS")
+    {
+        let gone = |value: &Value| value.as_str().is_some_and(is_unique_id);
+        match named {
+            one if gone(one) => return None,
+            Value::Array(many) => {
+                many.retain(|principal| !gone(principal));
+                if many.is_empty() {
+                    return None;
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(Statement::new(members))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn domain() -> DomainArn {
+        DomainArn::new("eu-west-1", "111122223333", "logs")
+    }
+
+    fn allow(roles: &[&str], action: &str) -> Value {
+        let arns: Vec<String> = roles
+            .iter()
+            .map(|role| format!("arn:aws:iam::111122223333:role/{role}"))
+            .collect();
+        json!({"Effect": "Allow", "Principal": {"AWS": arns}, "Action": action,
+            "Resource": "arn:aws:es:eu-west-1:111122223333:domain/logs/*"})
+    }
+
+    fn document(statements: &[Value]) -> Document {
+        Document::parse(&json!({"Statement": statements}).to_string()).unwrap()
+    }
+
+    fn meaning(statements: &[Value]) -> Permissions {
+        canonical::Canonical::of(&document(statements), &domain())
+            .permissions()
+            .clone()
+    }
+
+    fn applied(statements: &[Value]) -> LastApplied {
+        LastApplied {
+            applied: statements.to_vec(),
+            ..LastApplied::default()
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_ours_and_the_rest_is_anothers() {
+        let theirs = allow(&["x"], "es:*");
+        let observed = document(&[theirs.clone(), allow(&["b", "a"], "es:*")]);
+        let last = applied(&[allow(&["a", "b"], "es:ESHttp*")]);
+        let split = split(&observed, &domain(), Some(&last), &Permissions::default());
+        assert_eq!(split.ours, meaning(&[allow(&["a", "b"], "es:*")]));
+        assert_eq!(split.others, document(&[theirs]).statements());
+    }
+
+    #[test]
+    fn a_copy_that_another_wrote_stays_anothers() {
+        let observed = document(&[allow(&["a"], "es:*"), allow(&["a"], "es:*")]);
+        let last = applied(&[allow(&["a"], "es:*")]);
+        let split = split(&observed, &domain(), Some(&last), &Permissions::default());
+        assert_eq!(split.others.len(), 1);
+        assert_eq!(split.allowed_by_others, split.ours);
+    }
+
+    #[test]
+    fn what_another_added_to_our_statement_stays_when_ours_goes() {
+        let observed = document(&[allow(&["a", "theirs"], "es:*")]);
+        let last = applied(&[allow(&["a"], "es:*")]);
+        let split = split(&observed, &domain(), Some(&last), &Permissions::default());
+        assert_eq!(split.ours, meaning(&[allow(&["a"], "es:*")]));
+        assert_eq!(
+            split.allowed_by_others,
+            meaning(&[allow(&["theirs"], "es:*")])
+        );
+    }
+
+    #[test]
+    fn a_statement_that_another_split_is_still_ours() {
+        let observed = document(&[allow(&["a"], "es:*"), allow(&["b"], "es:*")]);
+        let last = applied(&[allow(&["a", "b"], "es:*")]);
+        let split = split(&observed, &domain(), Some(&last), &Permissions::default());
+        assert!(split.others.is_empty());
+        assert_eq!(split.ours, meaning(&[allow(&["a", "b"], "es:*")]));
+    }
+
+    #[test]
+    fn a_lost_answer_leaves_nothing_without_an_owner() {
+        let last = LastApplied {
+            applied: vec![allow(&["a"], "es:*")],
+            pending: Some(vec![allow(&["a", "b"], "es:*")]),
+            ..LastApplied::default()
+        };
+        for observed in [allow(&["a"], "es:*"), allow(&["a", "b"], "es:*")] {
+            let observed = document(&[observed]);
+            let split = split(&observed, &domain(), Some(&last), &Permissions::default());
+            assert!(split.others.is_empty(), "{split:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_record_only_whole_statements_that_are_asked_for_are_adopted() {
+        let asked = meaning(&[allow(&["a"], "es:*")]);
+        let whole = split(&document(&[allow(&["a"], "es:*")]), &domain(), None, &asked);
+        assert!(whole.others.is_empty());
+        let mixed = split(
+            &document(&[allow(&["a", "b"], "es:*")]),
+            &domain(),
+            None,
+            &asked,
+        );
+        assert!(mixed.ours.is_empty());
+        assert_eq!(mixed.others.len(), 1);
+    }
+
+    #[test]
+    fn a_denial_is_never_ours() {
+        let mut denial = allow(&["a"], "es:*");
+        denial["Effect"] = "Deny".into();
+        let observed = document(&[denial.clone()]);
+        let split = split(
+            &observed,
+            &domain(),
+            Some(&applied(&[])),
+            &Permissions::default(),
+        );
+        assert_eq!(split.others, observed.statements());
+    }
+
+    #[test]
+    fn unique_ids_of_the_deleted_are_never_sent_back() {
+        let with = |principals: Value| {
+            let mut statement = allow(&["a"], "es:*");
+            statement["Principal"]["AWS"] = principals;
+            Statement::new(statement.as_object().unwrap().clone())
+        };
+        let arn = "arn:aws:iam::111122223333:role/a";
+        assert_eq!(
+            without_deleted_principals(&with(json!("AROAEXAMPLEEXAMPLE12"))),
+            None
+        );
+        assert_eq!(
+            without_deleted_principals(&with(json!([arn, "AIDAEXAMPLEEXAMPLE12"]))),
+            Some(with(json!([arn])))
+        );
+        assert_eq!(
+            without_deleted_principals(&with(json!("*"))),
+            Some(with(json!("*")))
+        );
+    }
+}

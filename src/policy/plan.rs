@@ -1,0 +1,399 @@
+//! Desired against observed against last applied: what to write, and what becomes of each grant.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::compile::{self, Compiled, IdentityPolicy};
+use super::document::{Document, SIZE_LIMIT, Statement};
+use super::domain::Domain;
+use super::guard::{self, Hold};
+use super::ownership::{self, AppliedGrant, LastApplied, Split};
+use super::permission::Permissions;
+use super::validate::{DomainFacts, GrantKey, ValidatedGrant};
+use super::verdict::Verdict;
+use super::{Rejection, canonical};
+use crate::api::arn::EntityArn;
+use crate::api::condition::Reason;
+use crate::api::domain::PolicyMode;
+
+/// A policy is filled to this many characters and no further, so that another writer always has
+/// room and the service's own spelling cannot exceed its limit.
+pub const SIZE_BUDGET: usize = SIZE_LIMIT - 5_120;
+
+/// Everything that a plan depends on.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// The domain's manifest, parsed.
+    pub domain: &'a Domain,
+    /// What is known of the domain beside it.
+    pub facts: DomainFacts,
+    /// Every grant that names the domain.
+    pub grants: &'a BTreeMap<GrantKey, Verdict>,
+    /// The policy as it was read.
+    pub observed: &'a Document,
+    /// The last applied state, where there is one.
+    pub last: Option<&'a LastApplied>,
+    /// How many grants the domain's admin lets vanish at once.
+    pub acknowledged_revocation: usize,
+}
+
+/// What becomes of one grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything that the grant asks for will be in place once the plan is applied.
+    Granted {
+        /// Whether all of it is in the policy already.
+        in_place: bool,
+        /// Whether others grant all of it, so that deleting the grant revokes nothing.
+        by_others: bool,
+        /// What the grant's author should know although nothing is wrong.
+        warning: Option<String>,
+        /// When the grant ends.
+        expires_at: Option<Timestamp>,
+    },
+    /// The grant is refused.
+    Refused(Rejection),
+    /// The grant could not be decided; what is in place of it stays.
+    Undecided(Rejection),
+    /// The grant is being deleted; once the plan is applied, nothing of it is left.
+    Deleting,
+}
+
+/// What to do about one domain.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The new policy; `None` where the policy needs no write.
+    pub policy: Option<Document>,
+    /// The statements that the write adds, by meaning.
+    pub added: Vec<Statement>,
+    /// The statements that the write removes, by meaning.
+    pub removed: Vec<Statement>,
+    /// The number of statements that others wrote.
+    pub foreign_statements: usize,
+    /// The last applied state once the plan is applied.
+    pub next: LastApplied,
+    /// The inline policies to have.
+    pub identity_policies: Vec<(GrantKey, IdentityPolicy)>,
+    /// The inline policies to remove: role ARN and policy name.
+    pub identity_removals: BTreeSet<(String, String)>,
+    /// What becomes of each grant.
+    pub outcomes: BTreeMap<GrantKey, Outcome>,
+    /// Why nothing may be written, where a guard fired.
+    pub hold: Option<Hold>,
+}
+
+impl Plan {
+    /// Returns the state to keep while the write is under way: what was applied, and what will be.
+    #[must_use]
+    pub fn intent(&self, last: Option<&LastApplied>) -> LastApplied {
+        let mut intent = last.cloned().unwrap_or_default();
+        // An earlier write whose answer was lost may stand too.
+        if let Some(lost) = intent.pending.take() {
+            intent.applied.extend(
+                lost.into_iter()
+                    .filter(|s| !intent.applied.contains(s))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        intent.pending = Some(self.next.applied.clone());
+        for (uid, grant) in &self.next.grants {
+            let known = intent
+                .grants
+                .entry(uid.clone())
+                .or_insert_with(|| grant.clone());
+            for policy in &grant.identity_policies {
+                if !known.identity_policies.contains(policy) {
+                    known.identity_policies.push(policy.clone());
+                }
+            }
+        }
+        intent
+    }
+}
+
+/// Plans one domain.
+#[must_use]
+pub fn plan(input: &Input<'_>) -> Plan {
+    let domain = &input.domain.arn;
+    let mut compiled = compile_all(input);
+    let mut refusals: BTreeMap<GrantKey, Rejection> = BTreeMap::new();
+    let split =
+        |desired: &Permissions| ownership::split(input.observed, domain, input.last, desired);
+
+    let mut desired = union(&compiled);
+    let mut divided = split(&desired);
+    let mut policy = compose(input, &divided, &desired);
+    if policy.to_text().len() > SIZE_BUDGET {
+        for (key, rejection) in shed(input, &compiled, &divided) {
+            compiled.remove(&key);
+            refusals.insert(key, rejection);
+        }
+        desired = union(&compiled);
+        divided = split(&desired);
+        policy = compose(input, &divided, &desired);
+    }
+
+    let owned = owned(input, &divided, &desired);
+    let drops_foreign = input.domain.mode == PolicyMode::Own
+        && divided.others.iter().any(|statement| !statement.denies());
+    let changed = owned != divided.ours || drops_foreign;
+    let before = canonical::Canonical::of(input.observed, domain);
+    let after = canonical::Canonical::of(&policy, domain);
+    let added = after.permissions().difference(before.permissions());
+    let removed = before.permissions().difference(after.permissions());
+
+    let next = LastApplied {
+        applied: owned
+            .to_statements()
+            .iter()
+            .map(Statement::to_value)
+            .collect(),
+        pending: None,
+        grants: applied_grants(&compiled),
+    };
+    let outcomes = outcomes(input, &compiled, &refusals, &divided);
+    let identity_policies: Vec<(GrantKey, IdentityPolicy)> = compiled
+        .iter()
+        .flat_map(|(key, compiled)| {
+            compiled
+                .identity_policies
+                .iter()
+                .map(|policy| (key.clone(), policy.clone()))
+        })
+        .collect();
+    let identity_removals = identity_removals(input.last, &identity_policies);
+    let hold = guard::check(input, changed.then_some(&policy), &added);
+    Plan {
+        foreign_statements: divided.others.len(),
+        policy: changed.then_some(policy),
+        added: added.to_statements(),
+        removed: removed.to_statements(),
+        next,
+        identity_policies,
+        identity_removals,
+        outcomes,
+        hold,
+    }
+}
+
+/// Compiles every grant that is or stays in the policy.
+fn compile_all(input: &Input<'_>) -> BTreeMap<GrantKey, Compiled> {
+    let claim = input
+        .last
+        .map(|last| last.claim(&input.domain.arn))
+        .unwrap_or_default();
+    let compile = |grant: &ValidatedGrant| compile::grant(grant, input.domain, input.facts);
+    input
+        .grants
+        .iter()
+        .filter_map(|(key, verdict)| match verdict {
+            Verdict::Valid(grant) => Some((key.clone(), compile(grant))),
+            Verdict::Undecided(grant, _) => {
+                let mut compiled = compile(grant);
+                compiled.permissions = compiled.permissions.intersection(&claim);
+                let attached = input.last.and_then(|last| last.grants.get(&key.uid));
+                compiled.identity_policies.retain(|policy| {
+                    attached.is_some_and(|grant| {
+                        grant.identity_policies.iter().any(|(role, name)| {
+                            role == policy.role.as_str() && *name == policy.name
+                        })
+                    })
+                });
+                Some((key.clone(), compiled))
+            }
+            Verdict::Refused(_) | Verdict::Deleting => None,
+        })
+        .collect()
+}
+
+fn union(compiled: &BTreeMap<GrantKey, Compiled>) -> Permissions {
+    let mut all = Permissions::default();
+    for grant in compiled.values() {
+        all.extend(&grant.permissions);
+    }
+    all
+}
+
+/// Returns what the operator has in the policy after the write: everything asked for, but for what
+/// others grant already and the operator never wrote. In mode `Own` nothing that others allow is
+/// left to lean on.
+fn owned(input: &Input<'_>, divided: &Split, desired: &Permissions) -> Permissions {
+    if input.domain.mode == PolicyMode::Own {
+        return desired.clone();
+    }
+    let mut owned = desired.difference(&divided.allowed_by_others);
+    owned.extend(&desired.intersection(&divided.ours));
+    owned
+}
+
+/// Builds the new document: the statements of others as they stand, then the operator's.
+fn compose(input: &Input<'_>, divided: &Split, desired: &Permissions) -> Document {
+    let keeps = |statement: &&Statement| input.domain.mode != PolicyMode::Own || statement.denies();
+    let mut statements: Vec<Statement> = divided
+        .others
+        .iter()
+        .filter(keeps)
+        .filter_map(ownership::without_deleted_principals)
+        .collect();
+    statements.extend(owned(input, divided, desired).to_statements());
+    input.observed.with_statements(statements)
+}
+
+/// Chooses which grants a policy that would be too large has to do without: those that are not in
+/// it yet, the youngest first.
+///
+/// Grants are admitted oldest first, and what was in the policy before stays in. The size grows
+/// with each grant, so the last that fits is found by halving.
+fn shed(
+    input: &Input<'_>,
+    compiled: &BTreeMap<GrantKey, Compiled>,
+    divided: &Split,
+) -> Vec<(GrantKey, Rejection)> {
+    let created = |key: &GrantKey| match input.grants.get(key) {
+        Some(Verdict::Valid(grant) | Verdict::Undecided(grant, _)) => grant.created,
+        _ => None,
+    };
+    let in_place = |key: &GrantKey| {
+        compiled
+            .get(key)
+            .is_some_and(|grant| grant.permissions.is_subset(&divided.ours))
+    };
+    let mut order: Vec<&GrantKey> = compiled.keys().collect();
+    order.sort_by_cached_key(|key| {
+        (
+            !in_place(key),
+            created(key).unwrap_or(Timestamp::MAX),
+            (*key).clone(),
+        )
+    });
+    let size_of_first = |count: usize| {
+        let mut desired = Permissions::default();
+        for key in order.iter().take(count) {
+            if let Some(grant) = compiled.get(*key) {
+                desired.extend(&grant.permissions);
+            }
+        }
+        compose(input, divided, &desired).to_text().len()
+    };
+    let (mut fits, mut too_many) = (0, order.len());
+    while too_many - fits > 1 {
+        let middle = usize::midpoint(fits, too_many);
+        if size_of_first(middle) <= SIZE_BUDGET {
+            fits = middle
+        } else {
+            too_many = middle
+        }
+    }
+    let rejection = Rejection::new(
+        Reason::PolicyTooLarge,
+        "",
+        format!(
+            "the domain's access policy would be larger than {SIZE_BUDGET} of the {SIZE_LIMIT} characters that AWS stores; older grants stay. Join grants, use wildcards in paths, or ask the domain's admin for room"
+        ),
+    );
+    order
+        .into_iter()
+        .skip(fits)
+        .map(|key| (key.clone(), rejection.clone()))
+        .collect()
+}
+
+fn applied_grants(compiled: &BTreeMap<GrantKey, Compiled>) -> BTreeMap<String, AppliedGrant> {
+    compiled
+        .iter()
+        .map(|(key, compiled)| {
+            let grant = AppliedGrant {
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+                fingerprint: fingerprint(compiled),
+                identity_policies: compiled
+                    .identity_policies
+                    .iter()
+                    .map(|policy| (policy.role.to_string(), policy.name.clone()))
+                    .collect(),
+            };
+            (key.uid.clone(), grant)
+        })
+        .collect()
+}
+
+/// Returns a short text that changes when what a grant compiles to does.
+fn fingerprint(compiled: &Compiled) -> String {
+    let mut digest = Sha256::new();
+    for statement in compiled.permissions.to_statements() {
+        digest.update(Value::Object(statement.members().clone()).to_string());
+    }
+    for policy in &compiled.identity_policies {
+        digest.update(policy.role.as_str());
+        digest.update(&policy.document);
+    }
+    compile::short_hash(digest)
+}
+
+fn identity_removals(
+    last: Option<&LastApplied>,
+    wanted: &[(GrantKey, IdentityPolicy)],
+) -> BTreeSet<(String, String)> {
+    let kept = |role: &str, name: &str| {
+        wanted
+            .iter()
+            .any(|(_, policy)| policy.role.as_str() == role && policy.name == name)
+    };
+    last.into_iter()
+        .flat_map(|last| last.grants.values())
+        .flat_map(|grant| &grant.identity_policies)
+        .filter(|(role, name)| !kept(role, name))
+        .cloned()
+        .collect()
+}
+
+fn outcomes(
+    input: &Input<'_>,
+    compiled: &BTreeMap<GrantKey, Compiled>,
+    refusals: &BTreeMap<GrantKey, Rejection>,
+    divided: &Split,
+) -> BTreeMap<GrantKey, Outcome> {
+    let mut present = divided.ours.clone();
+    present.extend(&divided.allowed_by_others);
+    let outcome = |key: &GrantKey, verdict: &Verdict| {
+        if let Some(rejection) = refusals.get(key) {
+            return Outcome::Refused(rejection.clone());
+        }
+        match verdict {
+            Verdict::Refused(rejection) => Outcome::Refused(rejection.clone()),
+            Verdict::Undecided(_, rejection) => Outcome::Undecided(rejection.clone()),
+            Verdict::Deleting => Outcome::Deleting,
+            Verdict::Valid(grant) => {
+                let compiled = compiled.get(key).cloned().unwrap_or_default();
+                Outcome::Granted {
+                    in_place: compiled.permissions.is_subset(&present),
+                    by_others: compiled.permissions.intersection(&divided.ours).is_empty()
+                        && compiled.permissions.is_subset(&divided.allowed_by_others),
+                    warning: compiled.warning,
+                    expires_at: grant.expires_at,
+                }
+            }
+        }
+    };
+    input
+        .grants
+        .iter()
+        .map(|(key, verdict)| (key.clone(), outcome(key, verdict)))
+        .collect()
+}
+
+/// Returns the IAM roles and users that the valid grants name, for the caller to look up.
+#[must_use]
+pub fn entities(grants: &BTreeMap<GrantKey, Verdict>) -> BTreeSet<EntityArn> {
+    grants
+        .values()
+        .filter_map(|verdict| match verdict {
+            Verdict::Valid(grant) => Some(grant),
+            _ => None,
+        })
+        .flat_map(|grant| grant.entities().cloned())
+        .collect()
+}

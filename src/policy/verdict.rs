@@ -1,0 +1,92 @@
+//! What validation makes of all grants of a domain: each by itself, and the rules on their number.
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::domain::Domain;
+use super::validate::{self, DomainFacts, GrantKey, ValidatedGrant};
+use super::{Rejection, consent};
+use crate::api::access::DomainAccess;
+use crate::api::condition::Reason;
+
+/// The labels of namespaces, by the namespace's name.
+pub type NamespaceLabels = BTreeMap<String, BTreeMap<String, String>>;
+
+/// What validation made of a grant.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// The grant keeps every rule.
+    Valid(Box<ValidatedGrant>),
+    /// The grant is refused: it must not be in the policy.
+    Refused(Rejection),
+    /// Whether the grant may be in the policy could not be asked: what is there of it stays.
+    Undecided(Box<ValidatedGrant>, Rejection),
+    /// The grant's object is being deleted: it must not be in the policy.
+    Deleting,
+}
+
+/// Validates every grant of a domain; a rejection touches its own grant and no other.
+pub fn of_all<G: Borrow<DomainAccess>>(
+    grants: impl IntoIterator<Item = G>,
+    domain: &Domain,
+    facts: DomainFacts,
+    labels: &NamespaceLabels,
+    now: Timestamp,
+) -> BTreeMap<GrantKey, Verdict> {
+    let none = BTreeMap::new();
+    let mut verdicts: BTreeMap<GrantKey, Verdict> = grants
+        .into_iter()
+        .map(|object| {
+            let object = object.borrow();
+            let key = GrantKey::of(object);
+            if object.metadata.deletion_timestamp.is_some() {
+                return (key, Verdict::Deleting);
+            }
+            let labels = labels.get(&key.namespace).unwrap_or(&none);
+            let verdict = match validate::grant(object, domain, facts, labels, now) {
+                Ok(grant) => Verdict::Valid(Box::new(grant)),
+                Err(rejection) => Verdict::Refused(rejection),
+            };
+            (key, verdict)
+        })
+        .collect();
+    for key in beyond_number(&verdicts, domain, labels) {
+        let rejection = Rejection::new(
+            Reason::OverCeiling,
+            "",
+            "the namespace has more grants on the domain than the ceiling's maxGrants; older grants stay",
+        );
+        verdicts.insert(key, Verdict::Refused(rejection));
+    }
+    verdicts
+}
+
+/// Returns the youngest grants of namespaces that have more than their ceiling allows.
+fn beyond_number(
+    verdicts: &BTreeMap<GrantKey, Verdict>,
+    domain: &Domain,
+    labels: &NamespaceLabels,
+) -> Vec<GrantKey> {
+    let mut by_namespace: BTreeMap<&str, Vec<(Timestamp, &GrantKey)>> = BTreeMap::new();
+    for (key, verdict) in verdicts {
+        if let Verdict::Valid(grant) = verdict {
+            let created = grant.created.unwrap_or(Timestamp::MAX);
+            by_namespace
+                .entry(&key.namespace)
+                .or_default()
+                .push((created, key));
+        }
+    }
+    let none = BTreeMap::new();
+    let mut beyond = Vec::new();
+    for (namespace, mut grants) in by_namespace {
+        let labels = labels.get(namespace).unwrap_or(&none);
+        let most = consent::limits(domain, namespace, labels)
+            .map_or(usize::MAX, |limits| limits.max_grants);
+        grants.sort_unstable();
+        beyond.extend(grants.into_iter().skip(most).map(|(_, key)| key.clone()));
+    }
+    beyond
+}
