@@ -1,0 +1,38 @@
+# `make demo` shows the main job; `make test` passes everything. Both install what they need.
+
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint plan world crds
+
+help: ## List the targets.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s '	'
+
+demo: ## Watch manifests become an access policy, on a real API server and a fake AWS.
+	@tests/world/demo
+
+test: lint ## Pass everything, on the real parts.
+	@echo '==> preparing the real parts (first time about 8 minutes; then nothing)'
+	@tests/world/prepare
+	@echo '==> tests'
+	cargo test --locked --all-targets
+	cargo test --locked --doc
+
+lint: ## Format, lints, licences and sources.
+	@echo '==> format and lints (first time about 3 minutes)'
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	@tests/world/prepare cargo-deny
+	@echo '==> licences, bans and sources'
+	"$$(tests/world/prepare --where)/cargo-deny" --offline --locked check --config .deny.toml licenses bans sources
+
+plan: ## Show what the examples compile to, without a cluster.
+	@cargo run --locked --quiet -- plan -f deploy/examples || [ $$? = 2 ]
+
+world: ## Leave a real API server and a fake AWS running, and print how to use them.
+	@tests/world/prepare etcd kube-apiserver kubectl
+	@cargo run --locked --quiet --example world -- up --crds
+
+crds: ## Regenerate crds/ from the types.
+	cargo run --locked --quiet -- crds --write crds
