@@ -12,11 +12,12 @@ help: ## List the targets.
 demo: ## Watch manifests become an access policy, on a real API server and a fake AWS.
 	@tests/world/demo
 
+# The tests on real parts mostly wait: for watches, for quiet, for retries. Hence more threads than cores.
 test: lint ## Pass everything, on the real parts.
 	@echo '==> preparing the real parts (first time about 8 minutes; then nothing)'
 	@tests/world/prepare
 	@echo '==> tests'
-	cargo test --locked --all-targets
+	RUST_TEST_THREADS=12 cargo test --locked --all-targets
 	cargo test --locked --doc
 
 lint: ## Format, lints, licences and sources.
@@ -25,7 +26,7 @@ lint: ## Format, lints, licences and sources.
 	cargo clippy --locked --all-targets -- -D warnings
 	@tests/world/prepare cargo-deny
 	@echo '==> licences, bans and sources'
-	"$$(tests/world/prepare --where)/cargo-deny" --offline --locked check --config .deny.toml licenses bans sources
+	"$$(tests/world/prepare --where)/cargo-deny" --locked --config .deny.toml check licenses bans sources
 
 plan: ## Show what the examples compile to, without a cluster.
 	@cargo run --locked --quiet -- plan -f deploy/examples || [ $$? = 2 ]
