@@ -28,6 +28,7 @@ pub mod consent;
 pub mod document;
 pub mod domain;
 pub mod duration;
+pub mod evaluate;
 pub mod glob;
 pub mod guard;
 pub mod ownership;
