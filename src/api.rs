@@ -17,13 +17,57 @@ pub mod condition;
 pub mod domain;
 pub mod name;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 /// Returns every custom resource definition of the operator, in the order in which `crds/` holds
 /// them.
 #[must_use]
-pub fn definitions()
--> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
-{
-    vec![domain::OpenSearchDomain::crd(), access::DomainAccess::crd()]
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    let mut definitions = vec![domain::OpenSearchDomain::crd(), access::DomainAccess::crd()];
+    for version in definitions
+        .iter_mut()
+        .flat_map(|definition| &mut definition.spec.versions)
+    {
+        if let Some(schema) = version
+            .schema
+            .as_mut()
+            .and_then(|it| it.open_api_v3_schema.as_mut())
+        {
+            take_null_as_absent(schema);
+        }
+    }
+    definitions
+}
+
+/// Leaves `nullable` out of a schema and everything below it.
+///
+/// The API server drops a null where a field is not nullable, so that `access: null`, which
+/// templates write for a value that is not set, is the same as no `access`. It would refuse the
+/// null of a nullable field that has a list of values.
+fn take_null_as_absent(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    let properties = schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut());
+    properties.for_each(take_null_as_absent);
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => take_null_as_absent(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => {
+            items.iter_mut().for_each(take_null_as_absent);
+        }
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        take_null_as_absent(values);
+    }
+}
+
+/// Leaves an enumeration's own description out of its schema, where it would hide what the field
+/// says in which it is optional.
+fn described_by_its_field(schema: &mut schemars::Schema) {
+    schema.remove("description");
 }

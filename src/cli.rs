@@ -1,5 +1,6 @@
 //! The command line: types of each subcommand, and what each does with the libraries below.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,8 +34,8 @@ enum Command {
     Controller(ControllerArgs),
     /// Show what would be written, from manifests alone: no cluster and no AWS.
     ///
-    /// Exit code: 0 nothing would change, 2 something would change, 1 an input cannot be used or a
-    /// grant is refused.
+    /// Exit code: 0 no access policy would change, 2 one would change, 1 an input cannot be used or
+    /// a grant is refused. What can be used is shown in any case.
     Plan(PlanArgs),
     /// Print the custom resource definitions.
     Crds(CrdsArgs),
@@ -103,6 +104,22 @@ fn assignment(text: &str) -> Result<(String, PathBuf), String> {
     }
 }
 
+/// Reads the command line; where it cannot be used, or asks for help, that is printed.
+///
+/// # Errors
+///
+/// Gives the program's exit code: clap's own, 2, says here that something would change.
+pub fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        let asked = if error.use_stderr() {
+            FAILED
+        } else {
+            UNCHANGED
+        };
+        error.print().map_or(ExitCode::FAILURE, |()| asked.into())
+    })
+}
+
 /// Runs the subcommand, and gives the program's exit code.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
@@ -129,31 +146,26 @@ fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         policies: documents(&args.current)?,
         applied: documents(&args.last_applied)?,
     };
-    let planned = manifest::read(&args.filenames, io::stdin()).and_then(|manifests| {
-        for name in current.policies.keys().chain(current.applied.keys()) {
-            if !manifests.domains.contains_key(name) {
-                return Err(vec![manifest::Error {
-                    file: "command line".to_owned(),
-                    object: String::new(),
-                    field: "--current, --last-applied".to_owned(),
-                    rule: format!("no OpenSearchDomain {name:?} is among the manifests"),
-                }]);
-            }
+    let mut manifests = manifest::read(&args.filenames, io::stdin());
+    for name in current.policies.keys().chain(current.applied.keys()) {
+        if !manifests.domains.contains_key(name) && !manifests.unusable_domains.contains_key(name) {
+            manifests.errors.push(manifest::Error {
+                file: "command line".to_owned(),
+                object: String::new(),
+                field: "--current, --last-applied".to_owned(),
+                rule: format!("no OpenSearchDomain {name:?} is among the manifests"),
+            });
         }
-        offline::plan::plan(&manifests, &current, Timestamp::now())
-    });
-    let report = match planned {
-        Ok(report) => report,
-        Err(errors) => {
-            for error in errors {
-                writeln!(io::stderr(), "error: {error}")?;
-            }
-            return Ok(FAILED.into());
-        }
-    };
+    }
+    let report = offline::plan::plan(&manifests, &current, Timestamp::now());
     match args.output {
         Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?,
+        // That nothing was found is said by the errors.
+        Output::Diff if report.domains.is_empty() && !manifests.errors.is_empty() => {}
         Output::Diff => write!(anstream::stdout(), "{}", offline::render::report(&report))?,
+    }
+    for error in &manifests.errors {
+        writeln!(io::stderr(), "error: {error}")?;
     }
     for (domain, planned) in &report.domains {
         for refused in &planned.refused {
@@ -167,31 +179,39 @@ fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
             )?;
         }
         if let Some(held) = &planned.held {
-            writeln!(io::stderr(), "error: OpenSearchDomain {domain}: {held}")?;
+            let file = &planned.file;
+            writeln!(
+                io::stderr(),
+                "error: {file}: OpenSearchDomain {domain}: {held}"
+            )?;
         }
     }
-    Ok(ExitCode::from(if report.fails() {
-        FAILED
-    } else if report.changes() {
-        CHANGED
-    } else {
-        UNCHANGED
-    }))
+    Ok(ExitCode::from(
+        if report.fails() || !manifests.errors.is_empty() {
+            FAILED
+        } else if report.changes() {
+            CHANGED
+        } else {
+            UNCHANGED
+        },
+    ))
 }
 
-fn documents(
-    files: &[(String, PathBuf)],
-) -> anyhow::Result<std::collections::BTreeMap<String, Document>> {
-    files
-        .iter()
-        .map(|(domain, file)| {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("failed to read {}", file.display()))?;
-            let document = Document::parse(&text)
-                .with_context(|| format!("{} is not an access policy", file.display()))?;
-            Ok((domain.clone(), document))
-        })
-        .collect()
+fn documents(files: &[(String, PathBuf)]) -> anyhow::Result<BTreeMap<String, Document>> {
+    let mut documents = BTreeMap::new();
+    for (domain, file) in files {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("failed to read {}", file.display()))?;
+        let document = Document::parse(&text)
+            .with_context(|| format!("{} is not an access policy", file.display()))?;
+        if documents.insert(domain.clone(), document).is_some() {
+            bail!(
+                "{}: domain {domain:?} is given a file twice",
+                file.display()
+            );
+        }
+    }
+    Ok(documents)
 }
 
 fn crds(args: &CrdsArgs) -> anyhow::Result<ExitCode> {

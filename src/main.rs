@@ -3,15 +3,15 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use opensearch_access::cli;
 
 fn main() -> ExitCode {
-    match cli::run(cli::Cli::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let run = match cli::parse() {
+        Ok(cli) => cli::run(cli),
+        Err(code) => return code,
+    };
+    run.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

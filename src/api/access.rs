@@ -97,7 +97,7 @@ pub struct DomainAccessSpec {
 
     /// The exact actions, instead of a level of access.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 9))]
     pub actions: Vec<Action>,
 
     /// The index paths, without a leading slash, such as `team-a-*`, `logs` or `logs/_search`.
@@ -125,16 +125,23 @@ pub struct DomainAccessSpec {
 
     /// The time at which the grant is revoked by itself, such as `2026-12-31T23:59:59Z`. Absent:
     /// never, or after the domain's `maxDuration`.
+    // No `format: date-time`: the API server takes spellings for it that no parser here does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", length(max = 35))]
+    #[x_kube(validation = Rule::new(
+        "self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$') && timestamp(self) < timestamp('9999-01-01T00:00:00Z')"
+    ).message("must be a time before the year 9999 with its zone, such as 2026-12-31T23:59:59Z; without expiresAt a grant lasts"))]
     pub expires_at: Option<Time>,
 }
 
 /// A reference to an `OpenSearchDomain`.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default, JsonSchema)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct DomainRef {
     /// The name of the `OpenSearchDomain`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')")
+        .message("must be the name of an OpenSearchDomain: lowercase letters, digits, '-' and '.'"))]
     pub name: String,
 }
 
@@ -170,7 +177,7 @@ pub struct IamRole {
     /// The role's ARN, path included, such as `arn:aws:iam::111122223333:role/search-api`.
     #[schemars(length(max = 640))]
     #[x_kube(validation = Rule::new(
-        "self.matches('^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]*[A-Za-z0-9+=,.@_-]$')"
+        "self.matches('^arn:aws(-cn|-us-gov|-iso(-[bef])?|-eusc)?:iam::[0-9]{12}:role/([A-Za-z0-9+=,.@_-]+/)*[A-Za-z0-9+=,.@_-]+$')"
     ).message("must be the ARN of one IAM role, arn:PARTITION:iam::ACCOUNT:role/NAME, without wildcards"))]
     pub arn: String,
 }
@@ -182,7 +189,7 @@ pub struct IamUser {
     /// The user's ARN, path included, such as `arn:aws:iam::111122223333:user/ann`.
     #[schemars(length(max = 640))]
     #[x_kube(validation = Rule::new(
-        "self.matches('^arn:aws[a-z-]*:iam::[0-9]{12}:user/[A-Za-z0-9+=,.@_/-]*[A-Za-z0-9+=,.@_-]$')"
+        "self.matches('^arn:aws(-cn|-us-gov|-iso(-[bef])?|-eusc)?:iam::[0-9]{12}:user/([A-Za-z0-9+=,.@_-]+/)*[A-Za-z0-9+=,.@_-]+$')"
     ).message("must be the ARN of one IAM user, arn:PARTITION:iam::ACCOUNT:user/NAME, without wildcards"))]
     pub arn: String,
 }
@@ -216,6 +223,7 @@ pub struct Anonymous {}
 #[derive(
     Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema,
 )]
+#[schemars(transform = super::described_by_its_field)]
 pub enum AccessLevel {
     /// GET and HEAD, and POST where clients post their reads.
     Read,
@@ -323,6 +331,7 @@ pub struct Conditions {
 
 /// Whether a grant also writes identity policies.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(transform = super::described_by_its_field)]
 pub enum IdentityPolicyMode {
     /// Only the domain's access policy is written.
     None,

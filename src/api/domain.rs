@@ -122,7 +122,7 @@ pub struct OpenSearchDomainSpec {
     /// How often the domain is looked at without a change in the cluster, such as `10m` (default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10))]
-    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,6}(s|m|h)$') && duration(self) >= duration('10s')")
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,4}(s|m|h)$') && duration(self) >= duration('10s')")
         .message("must be a duration of at least 10s, such as 10m or 1h"))]
     pub interval: Option<String>,
 
@@ -143,7 +143,8 @@ pub struct SigningProxy {
     /// Whether the proxy passes reads only. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
-    /// The proxy's log level. Default `Info`.
+    /// How much the proxy logs. `Error`: failures of the proxy itself. `Warn`: failures of requests
+    /// too. `Info` (default): one line a request too. `Debug`: the proxy's decisions too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_level: Option<LogLevel>,
     /// The proxy container's requests and limits.
@@ -153,6 +154,7 @@ pub struct SigningProxy {
 
 /// How much a proxy logs.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(transform = super::described_by_its_field)]
 pub enum LogLevel {
     /// Failures of the proxy itself.
     Error,
@@ -171,7 +173,7 @@ pub struct AssumeRole {
     /// The role's ARN; a role of the domain's account.
     #[schemars(length(max = 640))]
     #[x_kube(validation = Rule::new(
-        "self.matches('^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]*[A-Za-z0-9+=,.@_-]$')"
+        "self.matches('^arn:aws(-cn|-us-gov|-iso(-[bef])?|-eusc)?:iam::[0-9]{12}:role/([A-Za-z0-9+=,.@_-]+/)*[A-Za-z0-9+=,.@_-]+$')"
     ).message("must be the ARN of one IAM role, arn:PARTITION:iam::ACCOUNT:role/NAME"))]
     pub arn: String,
     /// The external id that the role's trust policy demands.
@@ -213,7 +215,7 @@ pub struct FineGrainedAccess {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 640))]
     #[x_kube(validation = Rule::new(
-        "self.matches('^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[A-Za-z0-9+=,.@_/-]*[A-Za-z0-9+=,.@_-]$')"
+        "self.matches('^arn:aws(-cn|-us-gov|-iso(-[bef])?|-eusc)?:iam::[0-9]{12}:(role|user)/([A-Za-z0-9+=,.@_-]+/)*[A-Za-z0-9+=,.@_-]+$')"
     ).message("must be the ARN of one IAM role or user"))]
     pub master_user_arn: Option<String>,
     /// Roles of the security plugin that no grant may map to, besides `all_access` and
@@ -225,6 +227,7 @@ pub struct FineGrainedAccess {
 
 /// What happens to granted statements when an `OpenSearchDomain` is deleted.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default, JsonSchema)]
+#[schemars(transform = super::described_by_its_field)]
 pub enum DeletionPolicy {
     /// The access policy is left as it is.
     #[default]
@@ -236,13 +239,22 @@ pub enum DeletionPolicy {
 /// Which namespaces may grant on the domain, and how much.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(
-    "(has(self.namespaces) && size(self.namespaces) > 0) != has(self.namespaceSelector)"
-).message("set exactly one of namespaces and namespaceSelector"))]
+#[x_kube(
+    validation = Rule::new(
+        "(has(self.namespaces) && size(self.namespaces) > 0) != has(self.namespaceSelector)"
+    )
+    .message("set exactly one of namespaces and namespaceSelector"),
+    validation = Rule::new(
+        "!has(self.namespaceSelector) || (has(self.namespaceSelector.matchLabels) && size(self.namespaceSelector.matchLabels) > 0) || (has(self.namespaceSelector.matchExpressions) && size(self.namespaceSelector.matchExpressions) > 0)"
+    )
+    .message("an empty namespaceSelector would consent to every namespace: name labels")
+)]
 pub struct Consent {
     /// The namespaces, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 500), inner(length(min = 1, max = 63)))]
+    #[schemars(length(max = 500), inner(length(max = 63)))]
+    #[x_kube(validation = Rule::new("self.all(x, x.matches('^[a-z0-9-]+$'))")
+        .message("must be names of namespaces, without wildcards; namespaceSelector selects by labels"))]
     pub namespaces: Vec<String>,
     /// The namespaces, by labels. Choose labels that tenants cannot set on their own namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,12 +276,13 @@ pub struct Consent {
     .message("anonymous needs sourceIps: the addresses that unsigned requests may come from")
 )]
 pub struct Ceiling {
-    /// The highest level of access.
+    /// The highest level of access: `Read`, `ReadWrite` or `Admin`, as in a grant. Set either this
+    /// or `actions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<AccessLevel>,
     /// The actions, instead of a level of access.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 9))]
     pub actions: Vec<Action>,
     /// The index paths, such as `{{namespace}}-*`. Absent: the whole domain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -327,8 +340,8 @@ pub struct PrincipalCeiling {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(max = 200)))]
     #[x_kube(validation = Rule::new(
-        "self.all(x, x.matches('^arn:aws[a-z-]*:iam::[0-9]{12}:(role|user)/[A-Za-z0-9+=,.@_/*{}-]+$'))"
-    ).message("must be patterns of role or user ARNs with a full account id, such as arn:aws:iam::111122223333:role/team-a-*"))]
+        "self.all(x, x.matches('^arn:aws(-cn|-us-gov|-iso(-[bef])?|-eusc)?:iam::[0-9]{12}:(role|user)/([A-Za-z0-9+=,.@_/*-]|[{][{]namespace[}][}])+$'))"
+    ).message("must be patterns of role or user ARNs with a full account id, such as arn:aws:iam::111122223333:role/{{namespace}}-*"))]
     pub arns: Vec<String>,
     /// Accounts that may be granted access as a whole, by `account.id`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

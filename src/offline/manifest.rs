@@ -16,11 +16,19 @@ use serde_json::Value;
 use crate::api::access::DomainAccess;
 use crate::api::domain::OpenSearchDomain;
 use crate::api::name::GROUP;
+use crate::policy::Rejection;
+use crate::policy::verdict::NamespaceLabels;
 
 /// The one version of the group.
 const API_VERSION: &str = "opensearch-access.io/v1alpha1";
 
-/// Why manifests cannot be used: the file, the object where it is known, and the rule.
+/// The kind of a domain.
+const DOMAIN: &str = "OpenSearchDomain";
+
+/// The kind of a grant.
+const GRANT: &str = "DomainAccess";
+
+/// Why a file, or an object of which too little is known, cannot be used.
 #[derive(Debug)]
 pub struct Error {
     /// The file, `-` for standard input.
@@ -56,73 +64,80 @@ pub struct Sourced<K> {
     pub file: String,
 }
 
-/// The operator's objects out of all manifests.
+/// A grant's namespace and name.
+pub type GrantName = (String, String);
+
+/// A grant that cannot be used.
+#[derive(Debug)]
+pub struct UnusableGrant {
+    /// The grant.
+    pub grant: GrantName,
+    /// The name of the `OpenSearchDomain` that it is for.
+    pub domain: String,
+    /// What is wrong with its manifest.
+    pub broken: Sourced<Vec<Rejection>>,
+}
+
+/// The operator's objects out of all manifests, and what of them cannot be used.
 #[derive(Debug, Default)]
 pub struct Manifests {
     /// Domains by name.
     pub domains: BTreeMap<String, Sourced<OpenSearchDomain>>,
     /// Grants by namespace and name.
-    pub grants: BTreeMap<(String, String), Sourced<DomainAccess>>,
+    pub grants: BTreeMap<GrantName, Sourced<DomainAccess>>,
+    /// The labels of the namespaces that are among the manifests.
+    pub labels: NamespaceLabels,
+    /// Domains that cannot be used, by name.
+    pub unusable_domains: BTreeMap<String, Sourced<Vec<Rejection>>>,
+    /// Grants that cannot be used, though it is known which they are.
+    pub unusable_grants: Vec<UnusableGrant>,
+    /// What else cannot be used.
+    pub errors: Vec<Error>,
 }
 
 /// Reads every manifest below the given paths; `-` is standard input.
 ///
-/// # Errors
-///
-/// Gives every error in every file, so that one run shows all that there is to put right.
-pub fn read(paths: &[PathBuf], stdin: impl Read) -> Result<Manifests, Vec<Error>> {
+/// What cannot be used stands beside what can, so that one run shows all that there is to put
+/// right, and a mistake in one manifest hides nothing of another.
+pub fn read(paths: &[PathBuf], stdin: impl Read) -> Manifests {
     let mut manifests = Manifests::default();
-    let mut errors = Vec::new();
     let mut stdin = Some(stdin);
     for path in paths {
         if path.as_os_str() == "-" {
             let Some(mut stdin) = stdin.take() else {
-                errors.push(plain("-", "standard input can be read once only"));
+                manifests.fail("-", "standard input can be read once only");
                 continue;
             };
             let mut text = String::new();
             match stdin.read_to_string(&mut text) {
-                Ok(_) => manifests.add("-", &text, &mut errors),
-                Err(error) => errors.push(plain("-", format!("failed to read: {error}"))),
+                Ok(_) => manifests.add("-", &text),
+                Err(error) => manifests.fail("-", format!("failed to read: {error}")),
             }
             continue;
         }
+        let shown = path.display();
         match files(path) {
             Ok(files) if files.is_empty() => {
-                errors.push(plain(
-                    path.display(),
-                    "the folder holds no .yaml, .yml or .json file",
-                ));
+                manifests.fail(shown, "the folder holds no .yaml, .yml or .json file");
             }
             Ok(files) => {
                 for file in files {
-                    let name = file.display().to_string();
+                    let shown = file.display().to_string();
                     match std::fs::read_to_string(&file) {
-                        Ok(text) => manifests.add(&name, &text, &mut errors),
-                        Err(error) => errors.push(plain(name, format!("failed to read: {error}"))),
+                        Ok(text) => manifests.add(&shown, &text),
+                        Err(error) => manifests.fail(shown, format!("failed to read: {error}")),
                     }
                 }
             }
-            Err(error) => errors.push(plain(path.display(), format!("failed to read: {error}"))),
+            Err(error) => manifests.fail(shown, format!("failed to read: {error}")),
         }
     }
-    if errors.is_empty() {
-        Ok(manifests)
-    } else {
-        Err(errors)
-    }
+    manifests.set_twice_aside();
+    manifests
 }
 
-fn plain(file: impl fmt::Display, rule: impl Into<String>) -> Error {
-    Error {
-        file: file.to_string(),
-        object: String::new(),
-        field: String::new(),
-        rule: rule.into(),
-    }
-}
-
-/// Returns a file itself, or the manifests below a folder in the order of their names.
+/// Returns a file itself, or the manifests below a folder in the order of their names. Names that
+/// begin with a dot are left out: `.git`, and the links of a mounted volume, are no manifests.
 fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !std::fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -130,6 +145,8 @@ fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut entries = std::fs::read_dir(path)?
         .map(|entry| Ok(entry?.path()))
         .collect::<std::io::Result<Vec<_>>>()?;
+    let is_hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
+    entries.retain(|entry| !entry.file_name().is_some_and(is_hidden));
     entries.sort();
     let mut found = Vec::new();
     for entry in entries {
@@ -145,141 +162,237 @@ fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// An object of one of the operator's kinds, as far as it is known before it is parsed.
+#[derive(Debug, Clone)]
+struct Known {
+    file: String,
+    kind: String,
+    namespace: String,
+    name: String,
+    /// The domain that a grant names.
+    domain: String,
+}
+
 impl Manifests {
-    fn add(&mut self, file: &str, text: &str, errors: &mut Vec<Error>) {
+    fn fail(&mut self, file: impl fmt::Display, rule: impl Into<String>) {
+        self.errors.push(Error {
+            file: file.to_string(),
+            object: String::new(),
+            field: String::new(),
+            rule: rule.into(),
+        });
+    }
+
+    /// Sets aside an object that breaks rules: with its domain where it has its place in the plan.
+    fn refuse(&mut self, known: Known, broken: Vec<Rejection>) {
+        let Known {
+            file,
+            kind,
+            namespace,
+            name,
+            domain,
+        } = known;
+        if kind == DOMAIN && !name.is_empty() {
+            let known = self.unusable_domains.entry(name);
+            known
+                .or_insert_with(|| Sourced {
+                    object: Vec::new(),
+                    file,
+                })
+                .object
+                .extend(broken);
+        } else if kind == GRANT && !name.is_empty() && !domain.is_empty() {
+            let broken = Sourced {
+                object: broken,
+                file,
+            };
+            self.unusable_grants.push(UnusableGrant {
+                grant: (namespace, name),
+                domain,
+                broken,
+            });
+        } else {
+            let object = if namespace.is_empty() {
+                format!("{kind} {name}")
+            } else {
+                format!("{kind} {namespace}/{name}")
+            };
+            self.errors
+                .extend(broken.into_iter().map(|rejection| Error {
+                    file: file.clone(),
+                    object: object.trim_end_matches([' ', '/']).to_owned(),
+                    field: rejection.field,
+                    rule: rejection.rule,
+                }));
+        }
+    }
+
+    fn add(&mut self, file: &str, text: &str) {
         let documents: Vec<Value> = match serde_saphyr::from_multiple(text) {
             Ok(documents) => documents,
             Err(error) => {
-                errors.push(plain(
-                    file,
-                    format!("not YAML: {}", error.to_string().trim()),
-                ));
-                return;
+                return self.fail(file, format!("not YAML: {}", error.to_string().trim()));
             }
         };
         for (index, document) in documents.into_iter().enumerate() {
             if !document.is_null() {
-                self.add_document(file, index, document, errors);
+                self.add_document(file, index, document);
             }
         }
     }
 
-    fn add_document(&mut self, file: &str, index: usize, document: Value, errors: &mut Vec<Error>) {
+    fn add_document(&mut self, file: &str, index: usize, document: Value) {
         let text = |pointer: &str| {
-            document
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
+            let value = document.pointer(pointer).and_then(Value::as_str);
+            value.unwrap_or_default().to_owned()
         };
-        let (version, kind) = (text("/apiVersion"), text("/kind"));
+        let (version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
         if version.is_empty() || kind.is_empty() {
-            errors.push(Error {
+            self.errors.push(Error {
+                file: file.to_owned(),
                 object: format!("document {}", index + 1),
-                ..plain(
-                    file,
-                    "not a Kubernetes object: apiVersion and kind are missing",
-                )
+                field: String::new(),
+                rule: "not a Kubernetes object: apiVersion and kind are missing".to_owned(),
             });
             return;
         }
         if version == "v1" && kind == "List" {
             if let Some(Value::Array(items)) = document.get("items").cloned() {
                 for item in items {
-                    self.add_document(file, index, item, errors);
+                    self.add_document(file, index, item);
                 }
             }
+            return;
+        }
+        if version == "v1" && kind == "Namespace" {
+            let labels = document
+                .pointer("/metadata/labels")
+                .cloned()
+                .unwrap_or_default();
+            // What is no label would be refused by the API server, and none of our business.
+            self.labels
+                .insert(name, serde_json::from_value(labels).unwrap_or_default());
             return;
         }
         if version.split('/').next() != Some(GROUP) {
             return;
         }
-        let namespace = text("/metadata/namespace");
-        let place = if namespace.is_empty() {
-            String::new()
-        } else {
-            format!("{namespace}/")
+        let namespace = match text("/metadata/namespace") {
+            none if none.is_empty() && kind == GRANT => "default".to_owned(),
+            namespace => namespace,
         };
-        let object = format!("{kind} {place}{}", text("/metadata/name"));
-        let fail = |field: String, rule: String| Error {
+        let known = Known {
             file: file.to_owned(),
-            object: object.clone(),
-            field,
-            rule,
+            domain: text("/spec/domainRef/name"),
+            kind,
+            namespace,
+            name,
         };
         if version != API_VERSION {
-            errors.push(fail(
-                "apiVersion".into(),
-                format!("{version:?} is not a version that this operator knows; use {API_VERSION}"),
-            ));
-            return;
+            let rule =
+                format!("{version:?} is not a version that this operator knows; use {API_VERSION}");
+            self.refuse(known, vec![Rejection::invalid("apiVersion", rule)]);
+        } else if known.name.is_empty() {
+            self.refuse(
+                known,
+                vec![Rejection::invalid(
+                    "metadata.name",
+                    "an object needs a name",
+                )],
+            );
+        } else {
+            self.add_object(known, document);
         }
-        if text("/metadata/name").is_empty() {
-            errors.push(fail(
-                "metadata.name".into(),
-                "an object needs a name".into(),
-            ));
-            return;
-        }
-        let twice = match kind.as_str() {
-            "OpenSearchDomain" => parse::<OpenSearchDomain>(document).map(|domain| {
-                insert(
+    }
+
+    fn add_object(&mut self, known: Known, document: Value) {
+        let Known {
+            file,
+            namespace,
+            name,
+            ..
+        } = known.clone();
+        let broken = match known.kind.as_str() {
+            DOMAIN => match parse(document) {
+                Ok(domain) => insert(
                     &mut self.domains,
-                    domain.metadata.name.clone().unwrap_or_default(),
-                    domain,
-                    file,
-                )
-            }),
-            "DomainAccess" => parse::<DomainAccess>(document).map(|mut grant| {
-                let metadata = grant.meta_mut();
-                let namespace = metadata
-                    .namespace
-                    .get_or_insert_with(|| "default".into())
-                    .clone();
-                let name = metadata.name.clone().unwrap_or_default();
-                insert(&mut self.grants, (namespace, name), grant, file)
-            }),
-            _ => Err(vec![(
-                "kind".into(),
-                format!(
-                    "{kind:?} is not a kind of this operator; the kinds are OpenSearchDomain and DomainAccess"
+                    name,
+                    Sourced {
+                        object: domain,
+                        file,
+                    },
                 ),
-            )]),
+                Err(broken) => broken,
+            },
+            GRANT => match parse::<DomainAccess>(document) {
+                Ok(mut grant) => {
+                    grant.meta_mut().namespace = Some(namespace.clone());
+                    insert(
+                        &mut self.grants,
+                        (namespace, name),
+                        Sourced {
+                            object: grant,
+                            file,
+                        },
+                    )
+                }
+                Err(broken) => broken,
+            },
+            kind => vec![Rejection::invalid(
+                "kind",
+                format!(
+                    "{kind:?} is not a kind of this operator; the kinds are {DOMAIN} and {GRANT}"
+                ),
+            )],
         };
-        match twice {
-            Ok(None) => {}
-            Ok(Some(other)) => errors.push(fail(
-                String::new(),
-                format!("the object is defined twice; the other definition is in {other}"),
-            )),
-            Err(broken) => {
-                errors.extend(broken.into_iter().map(|(field, rule)| fail(field, rule)));
+        if !broken.is_empty() {
+            self.refuse(known, broken);
+        }
+    }
+
+    /// Takes out the first definition of what is defined twice: which one would hold depends on the
+    /// order in which somebody applies them.
+    fn set_twice_aside(&mut self) {
+        for grant in &self.unusable_grants {
+            if grant.broken.object.iter().any(is_second) {
+                self.grants.remove(&grant.grant);
+            }
+        }
+        for (name, broken) in &self.unusable_domains {
+            if broken.object.iter().any(is_second) {
+                self.domains.remove(name);
             }
         }
     }
 }
 
-/// Puts an object in its place; where that is taken, returns the file that took it.
+/// The beginning of the rule that a second definition breaks.
+const SECOND: &str = "the object is defined twice";
+
+fn is_second(rejection: &Rejection) -> bool {
+    rejection.rule.starts_with(SECOND)
+}
+
+/// Puts an object in its place; where that is taken, says by which file.
 fn insert<Q: Ord, K>(
     map: &mut BTreeMap<Q, Sourced<K>>,
     key: Q,
-    object: K,
-    file: &str,
-) -> Option<String> {
+    object: Sourced<K>,
+) -> Vec<Rejection> {
     match map.entry(key) {
-        Entry::Occupied(taken) => Some(taken.get().file.clone()),
+        Entry::Occupied(taken) => {
+            let rule = format!("{SECOND}; the other definition is in {}", taken.get().file);
+            vec![Rejection::invalid("metadata.name", rule)]
+        }
         Entry::Vacant(free) => {
-            free.insert(Sourced {
-                object,
-                file: file.to_owned(),
-            });
-            None
+            free.insert(object);
+            Vec::new()
         }
     }
 }
 
 /// Parses one object, and gives each field that is unknown or has the wrong form.
-fn parse<K: DeserializeOwned>(mut document: Value) -> Result<K, Vec<(String, String)>> {
+fn parse<K: DeserializeOwned>(mut document: Value) -> Result<K, Vec<Rejection>> {
     let mut unknown = Vec::new();
     // The derived types leave these two, which the caller has read, to the envelope.
     if let Some(members) = document.as_object_mut() {
@@ -288,11 +401,16 @@ fn parse<K: DeserializeOwned>(mut document: Value) -> Result<K, Vec<(String, Str
     let mut ignored = |path: serde_ignored::Path<'_>| unknown.push(dotted(&path));
     let reader = serde_ignored::Deserializer::new(document, &mut ignored);
     match serde_path_to_error::deserialize::<_, K>(reader) {
-        Err(error) => Err(vec![(error.path().to_string(), error.inner().to_string())]),
-        Ok(_) if !unknown.is_empty() => Err(unknown
-            .into_iter()
-            .map(|field| (field, "unknown field".to_owned()))
-            .collect()),
+        Err(error) => {
+            let rule = error.inner().to_string();
+            Err(vec![Rejection::invalid(error.path().to_string(), rule)])
+        }
+        Ok(_) if !unknown.is_empty() => {
+            let rejections = unknown.into_iter();
+            Err(rejections
+                .map(|field| Rejection::invalid(field, "unknown field"))
+                .collect())
+        }
         Ok(object) => Ok(object),
     }
 }

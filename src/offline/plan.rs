@@ -4,8 +4,9 @@
 //!
 //! Without AWS, whether principals exist is not known, and whether a domain is inside a VPC; a
 //! domain counts as having fine-grained access control where its manifest has `fineGrainedAccess`.
+//! Without a cluster, a namespace has the labels that its manifest gives it, if it is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,13 +15,13 @@ use serde_json::Value;
 use super::manifest::{Manifests, Sourced};
 use crate::api::access::DomainAccess;
 use crate::api::condition::Reason;
-use crate::policy::Rejection;
 use crate::policy::document::{Document, Statement};
 use crate::policy::domain::Domain;
 use crate::policy::ownership::LastApplied;
 use crate::policy::plan::{self, Input, Outcome, Plan};
 use crate::policy::validate::{DomainFacts, GrantKey};
-use crate::policy::verdict::{self, Verdict};
+use crate::policy::verdict::{self, NamespaceLabels, Verdict};
+use crate::policy::{Rejection, canonical};
 
 /// What the plan of all domains says; the JSON output is this.
 #[derive(Debug, Default, Serialize)]
@@ -59,6 +60,15 @@ pub struct DomainReport {
     /// The number of statements that stay because others wrote them.
     #[serde(skip)]
     pub foreign: usize,
+    /// Whether the policy would be written.
+    #[serde(skip)]
+    pub writes: bool,
+    /// Whether the domain's manifest breaks rules, so that nothing could be planned.
+    #[serde(skip)]
+    pub unusable: bool,
+    /// The file that the domain came from; empty without one.
+    #[serde(skip)]
+    pub file: String,
 }
 
 /// A grant that is refused.
@@ -108,9 +118,7 @@ impl Report {
     /// Tells whether the plan would write anything.
     #[must_use]
     pub fn changes(&self) -> bool {
-        self.domains
-            .values()
-            .any(|domain| !domain.added.is_empty() || !domain.removed.is_empty())
+        self.domains.values().any(|domain| domain.writes)
     }
 
     /// Tells whether anything is refused or held.
@@ -132,79 +140,113 @@ pub struct Current {
     pub applied: BTreeMap<String, Document>,
 }
 
-/// Plans every domain of the manifests.
-///
-/// # Errors
-///
-/// Gives each domain whose manifest breaks a rule, with its file, field and rule: a grant cannot be
-/// held against a domain that is not understood.
-pub fn plan(
-    manifests: &Manifests,
-    current: &Current,
-    now: Timestamp,
-) -> Result<Report, Vec<super::manifest::Error>> {
-    let mut errors = Vec::new();
+/// Plans every domain of the manifests, as far as they can be used.
+#[must_use]
+pub fn plan(manifests: &Manifests, current: &Current, now: Timestamp) -> Report {
     let mut report = Report::default();
+    let labels = labels(manifests);
     for (name, sourced) in &manifests.domains {
-        match Domain::parse(&sourced.object) {
-            Ok(domain) => {
-                let grants: Vec<&Sourced<DomainAccess>> = manifests
-                    .grants
-                    .values()
-                    .filter(|grant| grant.object.spec.domain_ref.name == *name)
-                    .collect();
-                report
-                    .domains
-                    .insert(name.clone(), plan_domain(&domain, &grants, current, now));
-            }
-            Err(broken) => {
-                errors.extend(broken.into_iter().map(|rejection| super::manifest::Error {
-                    file: sourced.file.clone(),
-                    object: format!("OpenSearchDomain {name}"),
-                    field: rejection.field,
-                    rule: rejection.rule,
-                }));
-            }
-        }
+        let planned = match Domain::parse(&sourced.object) {
+            Ok(domain) => plan_domain(&domain, manifests, &labels, current, now),
+            Err(broken) => unusable_domain(name, &broken, current),
+        };
+        let planned = DomainReport {
+            file: sourced.file.clone(),
+            ..planned
+        };
+        report.domains.insert(name.clone(), planned);
+    }
+    for (name, broken) in &manifests.unusable_domains {
+        let unusable = unusable_domain(name, &broken.object, current);
+        let unusable = DomainReport {
+            file: broken.file.clone(),
+            ..unusable
+        };
+        report.domains.insert(name.clone(), unusable);
     }
     for grant in manifests.grants.values() {
         let name = &grant.object.spec.domain_ref.name;
-        if !manifests.domains.contains_key(name) {
-            let rejection = Rejection::new(
-                Reason::DomainNotFound,
-                "spec.domainRef.name",
-                format!("no OpenSearchDomain {name:?} is among the manifests"),
-            );
-            let key = GrantKey::of(&grant.object);
-            let refused = refused(&key, &rejection, &grant.file);
-            report
-                .domains
-                .entry(name.clone())
-                .or_default()
-                .refused
-                .push(refused);
-        }
+        let domain = report.domains.entry(name.clone()).or_default();
+        let (reason, rule) = if domain.unusable {
+            (
+                Reason::InvalidSpec,
+                format!("the manifest of OpenSearchDomain {name:?} breaks rules"),
+            )
+        } else if !manifests.domains.contains_key(name) {
+            let rule = format!("no OpenSearchDomain {name:?} is among the manifests");
+            (Reason::DomainNotFound, rule)
+        } else {
+            continue;
+        };
+        let rejection = Rejection::new(reason, "spec.domainRef.name", rule);
+        let refused = refused(&GrantKey::of(&grant.object), &rejection, &grant.file);
+        domain.refused.push(refused);
     }
-    if errors.is_empty() {
-        Ok(report)
-    } else {
-        Err(errors)
+    for unusable in &manifests.unusable_grants {
+        let (namespace, name) = unusable.grant.clone();
+        let refused = Refused {
+            namespace,
+            name,
+            reason: Reason::InvalidSpec.as_str(),
+            message: joined(&unusable.broken.object),
+            file: unusable.broken.file.clone(),
+        };
+        let domain = report.domains.entry(unusable.domain.clone()).or_default();
+        domain.refused.push(refused);
     }
+    for domain in report.domains.values_mut() {
+        let place = |refused: &Refused| (refused.namespace.clone(), refused.name.clone());
+        domain.refused.sort_by_cached_key(place);
+    }
+    report
+}
+
+/// Returns the labels of every namespace that a grant is in, with the one that Kubernetes itself
+/// puts on it.
+fn labels(manifests: &Manifests) -> NamespaceLabels {
+    let mut labels = manifests.labels.clone();
+    for (namespace, _) in manifests.grants.keys() {
+        let labels = labels.entry(namespace.clone()).or_default();
+        labels.insert("kubernetes.io/metadata.name".to_owned(), namespace.clone());
+    }
+    labels
+}
+
+/// Reports a domain whose manifest breaks rules: what is in its policy stays.
+fn unusable_domain(name: &str, broken: &[Rejection], current: &Current) -> DomainReport {
+    let observed = current.policies.get(name).cloned().unwrap_or_default();
+    DomainReport {
+        access_policy: observed.to_value(),
+        held: Some(joined(broken)),
+        unusable: true,
+        current: observed.clone(),
+        planned: observed,
+        ..DomainReport::default()
+    }
+}
+
+fn joined(broken: &[Rejection]) -> String {
+    let broken: Vec<String> = broken.iter().map(ToString::to_string).collect();
+    broken.join("; ")
 }
 
 fn plan_domain(
     domain: &Domain,
-    grants: &[&Sourced<DomainAccess>],
+    manifests: &Manifests,
+    labels: &NamespaceLabels,
     current: &Current,
     now: Timestamp,
 ) -> DomainReport {
+    let names_it =
+        |grant: &&Sourced<DomainAccess>| grant.object.spec.domain_ref.name == domain.name;
+    let grants = manifests.grants.values().filter(names_it);
     let facts = DomainFacts {
         fine_grained: domain.fine_grained,
         ..DomainFacts::default()
     };
     let mut files = BTreeMap::new();
     let verdicts = verdict::of_all(
-        grants.iter().map(|grant| {
+        grants.map(|grant| {
             // Objects out of files have no UID; their place is as good.
             let mut object = grant.object.clone();
             object
@@ -216,7 +258,7 @@ fn plan_domain(
         }),
         domain,
         facts,
-        &BTreeMap::new(),
+        labels,
         now,
     );
     let observed = current
@@ -243,20 +285,29 @@ fn plan_domain(
         last: last.as_ref(),
         acknowledged_revocation: 0,
     });
-    domain_report(&verdicts, &files, observed, plan)
+    domain_report(domain, &verdicts, &files, observed, plan)
 }
 
 fn domain_report(
+    domain: &Domain,
     verdicts: &BTreeMap<GrantKey, Verdict>,
     files: &BTreeMap<GrantKey, String>,
     observed: Document,
     plan: Plan,
 ) -> DomainReport {
+    let writes = plan.policy.is_some();
     let planned = plan.policy.unwrap_or_else(|| observed.clone());
+    let dropped = dropped(&observed, &planned, domain);
     let mut report = DomainReport {
         access_policy: planned.to_value(),
         added: plan.added.iter().map(Statement::to_value).collect(),
-        removed: plan.removed.iter().map(Statement::to_value).collect(),
+        removed: plan
+            .removed
+            .iter()
+            .chain(dropped)
+            .map(Statement::to_value)
+            .collect(),
+        writes,
         held: plan.hold.map(|hold| hold.message),
         foreign: plan.foreign_statements,
         current: observed,
@@ -292,6 +343,24 @@ fn domain_report(
         });
     }
     report
+}
+
+/// Returns the statements of unknown meaning that are not in the planned policy any more.
+fn dropped<'a>(
+    observed: &'a Document,
+    planned: &Document,
+    domain: &Domain,
+) -> impl Iterator<Item = &'a Statement> {
+    let kept: BTreeSet<String> = planned
+        .statements()
+        .iter()
+        .map(canonical::spelling)
+        .collect();
+    let arn = domain.arn.clone();
+    observed.statements().iter().filter(move |statement| {
+        canonical::permissions(statement, &arn).is_none()
+            && !kept.contains(&canonical::spelling(statement))
+    })
 }
 
 fn refused(key: &GrantKey, rejection: &Rejection, file: &str) -> Refused {

@@ -28,15 +28,19 @@ pub fn report(report: &Report) -> String {
 }
 
 fn render_domain(out: &mut String, name: &str, domain: &DomainReport) -> std::fmt::Result {
-    writeln!(
-        out,
-        "{HEADING}domain {name}{HEADING:#}: {} to add, {} to remove, {} of others; {} of {SIZE_LIMIT} characters",
-        statements(domain.added.len()),
-        domain.removed.len(),
-        domain.foreign,
-        domain.planned.to_text().chars().count(),
-    )?;
-    diff(out, &pretty(&domain.current), &pretty(&domain.planned))?;
+    if domain.unusable || domain.file.is_empty() {
+        writeln!(out, "{HEADING}domain {name}{HEADING:#}: not planned")?;
+    } else {
+        writeln!(
+            out,
+            "{HEADING}domain {name}{HEADING:#}: {} to add, {} to remove, {} of others; {} of {SIZE_LIMIT} characters",
+            statements(domain.added.len()),
+            domain.removed.len(),
+            domain.foreign,
+            domain.planned.to_text().chars().count(),
+        )?;
+        diff(out, &pretty(&domain.current), &pretty(&domain.planned))?;
+    }
     for attached in &domain.identity_policies {
         writeln!(
             out,

@@ -11,8 +11,17 @@ const IPV4_PUBLIC: u64 = 1 << 25;
 const IPV6_PUBLIC: u128 = 1 << 113;
 
 /// Parses an address, or a block in CIDR form. The bits after the prefix are cleared.
+///
+/// As strict as Kubernetes: no IPv4 address in an IPv6 spelling (`::ffff:198.51.100.7`), and no
+/// prefix length with leading zeros.
 #[must_use]
 pub fn parse(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/').unwrap_or((text, ""));
+    let address: IpAddr = address.parse().ok()?;
+    let is_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    if is_mapped || (length.len() > 1 && length.starts_with('0')) {
+        return None;
+    }
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(IpNet::from(address));
     }
@@ -68,7 +77,11 @@ mod tests {
     use super::*;
 
     fn public(blocks: &[&str]) -> bool {
-        is_public(&blocks.iter().map(|b| parse(b).unwrap()).collect::<Vec<_>>())
+        let parse = |text: &&str| match text.parse::<IpAddr>() {
+            Ok(address) => IpNet::from(address),
+            Err(_) => text.parse().unwrap(),
+        };
+        is_public(&blocks.iter().map(parse).collect::<Vec<_>>())
     }
 
     #[test]
@@ -87,6 +100,22 @@ mod tests {
         ] {
             assert!(public(&blocks), "{blocks:?}");
         }
+    }
+
+    #[test]
+    fn an_address_has_one_spelling_of_its_family() {
+        for text in [
+            "::ffff:198.51.100.7",
+            "::ffff:0.0.0.0/96",
+            "198.51.100.0/024",
+            "a",
+            "/8",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+        let block = "203.0.113.0/24".parse().ok();
+        assert_eq!(parse("203.0.113.9/24"), block);
+        assert_eq!(parse("0.0.0.0/0"), "0.0.0.0/0".parse().ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::core::SelectorExt;
 
 use super::compile::{self, PathScope};
-use super::domain::{Domain, Limits};
+use super::domain::{Domain, Limits, TEMPLATE};
 use super::validate::{Principal, ValidatedGrant, end_of};
 use super::{Rejection, address, glob};
 use crate::api::condition::Reason;
@@ -53,7 +53,7 @@ pub(super) fn check(
     now: Timestamp,
 ) -> Result<(), Rejection> {
     let namespace = &grant.key.namespace;
-    let fill = |pattern: &String| pattern.replace("{{namespace}}", namespace);
+    let fill = |pattern: &String| pattern.replace(TEMPLATE, namespace);
     check_access(
         grant,
         limits,

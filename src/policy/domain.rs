@@ -2,15 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
 
-use super::{Rejection, address, duration};
+use self::ceiling::{breaches, parse_entity, require};
+use super::validate::bounds;
+use super::{Rejection, duration};
 use crate::api::access::{AccessLevel, Action};
 use crate::api::arn::{DomainArn, EntityArn, EntityKind, is_account_id, partition_of};
-use crate::api::domain::{Ceiling, DeletionPolicy, OpenSearchDomain, PolicyMode};
+use crate::api::domain::{DeletionPolicy, OpenSearchDomain, PolicyMode};
+
+mod ceiling;
+
+pub use self::ceiling::Limits;
+pub(super) use self::ceiling::TEMPLATE;
 
 /// How often a domain is looked at without a change in the cluster.
 const DEFAULT_INTERVAL: SignedDuration = SignedDuration::from_mins(10);
@@ -18,8 +24,8 @@ const DEFAULT_INTERVAL: SignedDuration = SignedDuration::from_mins(10);
 /// The shortest interval.
 const SHORTEST_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
-/// How many grants a namespace may have on a domain where the ceiling does not say.
-const DEFAULT_MAX_GRANTS: usize = 100;
+/// The most characters of an `OpenSearchDomain`'s name: a grant's reference holds no more.
+const LONGEST_NAME: usize = 63;
 
 /// A domain whose every field keeps its rule.
 #[derive(Debug, Clone)]
@@ -61,33 +67,6 @@ pub struct Consent {
     pub ceiling: Limits,
 }
 
-/// A ceiling whose every field keeps its rule.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// The highest level, or the actions.
-    pub access: Access,
-    /// Patterns of paths, with `{{namespace}}` still in them; none: the whole domain.
-    pub paths: Vec<String>,
-    /// Accounts whose principals may be named.
-    pub accounts: Vec<String>,
-    /// Patterns of ARNs that may be named, with `{{namespace}}` still in them.
-    pub arns: Vec<String>,
-    /// Accounts that may be named as a whole.
-    pub whole_accounts: Vec<String>,
-    /// Organizations that a grant may be kept within.
-    pub organization_ids: Vec<String>,
-    /// Bounds of addresses.
-    pub source_ips: Vec<IpNet>,
-    /// Whether unsigned access may be granted.
-    pub anonymous: bool,
-    /// Whether identity policies may be attached.
-    pub identity_policies: bool,
-    /// How many grants a namespace may have.
-    pub max_grants: usize,
-    /// The longest that a grant may last ahead of now.
-    pub max_duration: Option<SignedDuration>,
-}
-
 /// A level of access or a list of actions: a grant has one of them, and so has a ceiling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access {
@@ -120,6 +99,13 @@ impl Domain {
     pub fn parse(object: &OpenSearchDomain) -> Result<Self, Vec<Rejection>> {
         let spec = &object.spec;
         let mut broken = Vec::new();
+        let name = object.metadata.name.clone().unwrap_or_default();
+        if name.len() > LONGEST_NAME {
+            broken.push(Rejection::invalid(
+                "metadata.name",
+                format!("the name of an OpenSearchDomain has at most {LONGEST_NAME} characters"),
+            ));
+        }
         check_name(&spec.domain_name).map_or_else(|e| broken.push(e), drop);
         if !is_account_id(&spec.account_id) {
             broken.push(Rejection::invalid(
@@ -143,17 +129,20 @@ impl Domain {
                 None
             }
         };
-        let interval = match spec.interval.as_deref().map(duration::parse) {
-            None => DEFAULT_INTERVAL,
-            Some(Some(interval)) if interval >= SHORTEST_INTERVAL => interval,
-            Some(_) => {
-                broken.push(Rejection::invalid(
-                    "spec.interval",
-                    "must be a duration of at least 10s, such as 10m or 1h",
-                ));
-                DEFAULT_INTERVAL
-            }
+        if let Err(rejection) = check_master_user(object) {
+            broken.push(rejection);
+        }
+        let interval = match &spec.interval {
+            None => Some(DEFAULT_INTERVAL),
+            // CEL, which checks it first, knows no days, and no more than 292 years.
+            Some(text) if text.ends_with('d') || text.len() > "99999h".len() => None,
+            Some(text) => duration::parse(text).filter(|it| *it >= SHORTEST_INTERVAL),
         };
+        let interval = interval.unwrap_or_else(|| {
+            let rule = "must be a duration of at least 10s, such as 10m or 1h";
+            broken.push(Rejection::invalid("spec.interval", rule));
+            DEFAULT_INTERVAL
+        });
         let mut consent = Vec::new();
         for (index, entry) in spec.consent.iter().enumerate() {
             match parse_consent(entry, &format!("spec.consent[{index}]")) {
@@ -161,11 +150,16 @@ impl Domain {
                 Err(rejections) => broken.extend(rejections),
             }
         }
+        for rejection in bounds::broken("OpenSearchDomain", spec) {
+            if !broken.iter().any(|it| it.field == rejection.field) {
+                broken.push(rejection);
+            }
+        }
         if !broken.is_empty() {
             return Err(broken);
         }
         Ok(Self {
-            name: object.metadata.name.clone().unwrap_or_default(),
+            name,
             arn: DomainArn::new(&spec.region, &spec.account_id, &spec.domain_name),
             domain_name: spec.domain_name.clone(),
             account: spec.account_id.clone(),
@@ -239,6 +233,20 @@ fn assume_role(
     Ok(Some((arn, role.external_id.clone())))
 }
 
+fn check_master_user(object: &OpenSearchDomain) -> Result<(), Rejection> {
+    let settings = object.spec.fine_grained_access.as_ref();
+    let Some(text) = settings.and_then(|settings| settings.master_user_arn.as_deref()) else {
+        return Ok(());
+    };
+    match parse_entity(text) {
+        Ok(_) => Ok(()),
+        Err(rule) => Err(Rejection::invalid(
+            "spec.fineGrainedAccess.masterUserArn",
+            rule,
+        )),
+    }
+}
+
 fn parse_consent(
     entry: &crate::api::domain::Consent,
     field: &str,
@@ -250,6 +258,15 @@ fn parse_consent(
             "set exactly one of namespaces and namespaceSelector",
         ));
     }
+    let of_namespace = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    broken.extend(breaches(
+        &format!("{field}.namespaces"),
+        &entry.namespaces,
+        |name| {
+            let legal = !name.is_empty() && name.bytes().all(of_namespace);
+            require(legal, || format!("{name:?} is not the name of a namespace; wildcards are not allowed, namespaceSelector selects by labels"))
+        },
+    ));
     let selector = match entry.namespace_selector.clone().map(parse_selector) {
         None => None,
         Some(Ok(selector)) => Some(selector),
@@ -261,7 +278,7 @@ fn parse_consent(
             None
         }
     };
-    match parse_ceiling(&entry.ceiling, &format!("{field}.ceiling")) {
+    match ceiling::parse(&entry.ceiling, &format!("{field}.ceiling")) {
         Ok(ceiling) if broken.is_empty() => Ok(Consent {
             namespaces: entry.namespaces.clone(),
             selector,
@@ -288,60 +305,4 @@ fn parse_selector(selector: LabelSelector) -> Result<Selector, String> {
         return Err("an empty selector would consent to every namespace: name labels".to_owned());
     }
     Selector::try_from(selector).map_err(|error| error.to_string())
-}
-
-fn parse_ceiling(ceiling: &Ceiling, field: &str) -> Result<Limits, Vec<Rejection>> {
-    let mut broken = Vec::new();
-    let access = Access::parse(ceiling.access, &ceiling.actions, field)
-        .map_err(|rejection| broken.push(rejection));
-    let mut source_ips = Vec::new();
-    for (index, text) in ceiling.source_ips.iter().enumerate() {
-        match address::parse(text) {
-            Some(block) => source_ips.push(block),
-            None => broken.push(Rejection::invalid(
-                format!("{field}.sourceIps[{index}]"),
-                format!("{text:?} is not an IP address or a CIDR block"),
-            )),
-        }
-    }
-    let anonymous = ceiling.anonymous.unwrap_or_default();
-    if anonymous && source_ips.is_empty() {
-        broken.push(Rejection::invalid(
-            format!("{field}.anonymous"),
-            "anonymous needs sourceIps: the addresses that unsigned requests may come from",
-        ));
-    }
-    let max_duration = match ceiling.max_duration.as_deref() {
-        None => None,
-        Some(text) => {
-            let parsed = duration::parse(text);
-            if parsed.is_none() {
-                broken.push(Rejection::invalid(
-                    format!("{field}.maxDuration"),
-                    format!("{text:?} is not a duration, such as 12h or 90d"),
-                ));
-            }
-            parsed
-        }
-    };
-    let principals = ceiling.principals.clone().unwrap_or_default();
-    let max_grants = ceiling.max_grants.map_or(DEFAULT_MAX_GRANTS, |most| {
-        usize::try_from(most).unwrap_or_default()
-    });
-    match access {
-        Ok(access) if broken.is_empty() => Ok(Limits {
-            access,
-            paths: ceiling.paths.clone(),
-            accounts: principals.accounts,
-            arns: principals.arns,
-            whole_accounts: principals.whole_accounts,
-            organization_ids: principals.organization_ids,
-            source_ips,
-            anonymous,
-            identity_policies: ceiling.identity_policies.unwrap_or_default(),
-            max_grants,
-            max_duration,
-        }),
-        _ => Err(broken),
-    }
 }

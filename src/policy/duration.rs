@@ -6,7 +6,15 @@ use jiff::SignedDuration;
 #[must_use]
 pub fn parse(text: &str) -> Option<SignedDuration> {
     let unit = text.chars().next_back()?;
-    let number: i64 = text.strip_suffix(unit)?.parse().ok()?;
+    let digits = text.strip_suffix(unit)?;
+    if !digits
+        .bytes()
+        .next()
+        .is_some_and(|b| (b'1'..=b'9').contains(&b))
+    {
+        return None;
+    }
+    let number: i64 = digits.parse().ok()?;
     let seconds = match unit {
         's' => 1,
         'm' => 60,
@@ -15,7 +23,7 @@ pub fn parse(text: &str) -> Option<SignedDuration> {
         _ => return None,
     };
     let total = number.checked_mul(seconds)?;
-    (number > 0 && number <= 9_999_999).then(|| SignedDuration::from_secs(total))
+    (number <= 9_999_999).then(|| SignedDuration::from_secs(total))
 }
 
 #[cfg(test)]
@@ -31,6 +39,8 @@ mod tests {
             "d",
             "0s",
             "-1h",
+            "+1h",
+            "01h",
             "1w",
             "1.5h",
             "1 h",

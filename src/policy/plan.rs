@@ -181,10 +181,13 @@ pub fn plan(input: &Input<'_>) -> Plan {
 
 /// Compiles every grant that is or stays in the policy.
 fn compile_all(input: &Input<'_>) -> BTreeMap<GrantKey, Compiled> {
-    let claim = input
-        .last
-        .map(|last| last.claim(&input.domain.arn))
-        .unwrap_or_default();
+    // What stands by the operator's hand, not what it may have written: a write that was refused
+    // is on record too, and must not be made again for a grant that is undecided.
+    let nothing = Permissions::default();
+    let standing = match input.last {
+        Some(_) => ownership::split(input.observed, &input.domain.arn, input.last, &nothing).ours,
+        None => nothing,
+    };
     let compile = |grant: &ValidatedGrant| compile::grant(grant, input.domain, input.facts);
     input
         .grants
@@ -193,7 +196,7 @@ fn compile_all(input: &Input<'_>) -> BTreeMap<GrantKey, Compiled> {
             Verdict::Valid(grant) => Some((key.clone(), compile(grant))),
             Verdict::Undecided(grant, _) => {
                 let mut compiled = compile(grant);
-                compiled.permissions = compiled.permissions.intersection(&claim);
+                compiled.permissions = compiled.permissions.intersection(&standing);
                 let attached = input.last.and_then(|last| last.grants.get(&key.uid));
                 compiled.identity_policies.retain(|policy| {
                     attached.is_some_and(|grant| {
@@ -282,9 +285,9 @@ fn shed(
     while too_many - fits > 1 {
         let middle = usize::midpoint(fits, too_many);
         if size_of_first(middle) <= SIZE_BUDGET {
-            fits = middle
+            fits = middle;
         } else {
-            too_many = middle
+            too_many = middle;
         }
     }
     let rejection = Rejection::new(

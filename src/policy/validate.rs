@@ -16,6 +16,8 @@ use crate::api::access::{
 use crate::api::arn::{EntityArn, EntityKind, is_account_id};
 use crate::api::condition::Reason;
 
+pub(super) mod bounds;
+
 /// Which grant: its place and its identity.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GrantKey {
@@ -140,6 +142,18 @@ pub fn grant(
 ) -> Result<ValidatedGrant, Rejection> {
     let spec = &object.spec;
     let key = GrantKey::of(object);
+    if let Some(rejection) = bounds::broken("DomainAccess", spec).into_iter().next() {
+        return Err(rejection);
+    }
+    if !is_object_name(&spec.domain_ref.name) {
+        return Err(Rejection::invalid(
+            "spec.domainRef.name",
+            format!(
+                "{:?} is not the name of an OpenSearchDomain",
+                spec.domain_ref.name
+            ),
+        ));
+    }
     let access = Access::parse(spec.access, &spec.actions, "spec.access")?;
     if !spec.paths.is_empty() {
         if access == Access::Level(AccessLevel::Admin) {
@@ -217,14 +231,8 @@ pub(super) fn end_of(start: Timestamp, duration: SignedDuration) -> Timestamp {
 /// The rule is narrow on purpose: no percent-encoding, no `..`, no leading `_` or `.`, so that
 /// neither an API such as `_plugins/_security` nor a system index can be spelled, whatever AWS
 /// makes of the path before it compares it.
-fn check_path(path: &str) -> Result<(), String> {
+pub(super) fn check_path(path: &str) -> Result<(), String> {
     let say = |rule: &str| Err(format!("{path:?} is not an index path: {rule}"));
-    if path.len() > 255 {
-        return Err(format!(
-            "an index path has at most 255 characters, this one {}",
-            path.len()
-        ));
-    }
     if path.contains("..") {
         return say("'..' is not allowed");
     }
@@ -327,13 +335,20 @@ fn restrictions(spec: Option<&Conditions>, facts: DomainFacts) -> Result<Restric
     })
 }
 
-fn is_organization_id(text: &str) -> bool {
+pub(super) fn is_organization_id(text: &str) -> bool {
     text.strip_prefix("o-").is_some_and(|id| {
         (10..=32).contains(&id.len())
             && id
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     })
+}
+
+fn is_object_name(text: &str) -> bool {
+    let outer = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let ends = [text.bytes().next(), text.bytes().next_back()];
+    ends.iter().all(|end| end.is_some_and(outer))
+        && text.bytes().all(|b| outer(b) || b == b'.' || b == b'-')
 }
 
 fn is_resource_id(text: &str, prefix: &str) -> bool {
@@ -350,12 +365,6 @@ fn principals(
     domain: &Domain,
     restrictions: &Restrictions,
 ) -> Result<Vec<Principal>, Rejection> {
-    if specs.is_empty() {
-        return Err(Rejection::invalid(
-            "spec.principals",
-            "name at least one principal",
-        ));
-    }
     specs
         .iter()
         .enumerate()
@@ -409,14 +418,21 @@ fn principal(
         PrincipalSpec {
             iam_role: None,
             iam_user: None,
-            service_account: Some(_),
+            service_account: Some(account),
             account: None,
             anonymous: None,
-        } => Err(Rejection::new(
-            Reason::Unsupported,
-            format!("{field}.serviceAccount"),
-            "this version of the operator does not resolve service accounts: name the IAM role by iamRole.arn",
-        )),
+        } => Err(if is_object_name(&account.name) {
+            Rejection::new(
+                Reason::Unsupported,
+                format!("{field}.serviceAccount"),
+                "this version of the operator does not resolve service accounts: name the IAM role by iamRole.arn",
+            )
+        } else {
+            Rejection::invalid(
+                format!("{field}.serviceAccount.name"),
+                format!("{:?} is not the name of a service account", account.name),
+            )
+        }),
         PrincipalSpec {
             iam_role: None,
             iam_user: None,

@@ -40,9 +40,9 @@ pub fn init(directives: &str, json: bool) -> Result<(), Error> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     if json {
-        logger.json().init()
+        logger.json().init();
     } else {
-        logger.init()
+        logger.init();
     }
     Ok(())
 }
