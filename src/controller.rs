@@ -14,8 +14,11 @@
 //! - [`queue`]: which change asks for which domain, and how a burst of changes becomes one reconcile
 //! - [`reconcile`]: the page that says what a reconcile does
 //! - [`observe`], [`apply`], [`status`]: its steps that touch the world
+//! - [`finalizer`]: what keeps a grant from going before it is revoked
+//! - [`conditions`]: what users read
 //! - [`state`]: the last applied state, kept in a `ConfigMap`
 //! - [`orphan`]: grants whose domain does not exist
+//! - [`quarantine`]: principals that AWS may have refused a policy for
 //! - [`error`]: what a failure means for the next try
 //!
 //! # Guarantees
@@ -23,10 +26,13 @@
 //! Reconciles of one domain never overlap. Nothing is written from a list that is not complete.
 
 pub mod apply;
+pub mod conditions;
 pub mod context;
 pub mod error;
+pub mod finalizer;
 pub mod observe;
 pub mod orphan;
+pub mod quarantine;
 pub mod queue;
 pub mod reconcile;
 pub mod state;

@@ -4,6 +4,7 @@
 //! `LimitExceededException` are all 409.
 
 use aws_sdk_opensearch::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 
 /// The most that is kept of a message of AWS.
 const MESSAGE_LIMIT: usize = 300;
@@ -63,13 +64,13 @@ impl Error {
     pub(super) fn of<E, R>(operation: &'static str, error: &SdkError<E, R>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: std::fmt::Debug,
+        R: std::fmt::Debug + 'static,
     {
         let Some(service) = error.as_service_error() else {
-            return Self::Unavailable {
+            return Self::refused_role(error).unwrap_or_else(|| Self::Unavailable {
                 operation,
                 message: causes(error),
-            };
+            });
         };
         let code = service.code().unwrap_or_default().to_owned();
         let message = service.message().unwrap_or_default();
@@ -115,6 +116,24 @@ impl Error {
                 message: shorten(message),
             },
         }
+    }
+}
+
+impl Error {
+    /// Finds the refusal of a role behind a call that never was sent for want of credentials.
+    fn refused_role(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let mut next = Some(error);
+        while let Some(cause) = next {
+            if let Some(refused) = cause.downcast_ref::<AssumeRoleError>() {
+                return Some(Self::AccessDenied {
+                    operation: "AssumeRole",
+                    code: refused.code().unwrap_or_default().to_owned(),
+                    message: shorten(refused.message().unwrap_or_default()),
+                });
+            }
+            next = cause.source();
+        }
+        None
     }
 }
 

@@ -4,25 +4,18 @@
 //! the write, identity policies before the door opens and after it closes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{Api, Patch, PatchParams};
+use kube::Resource;
 use kube::runtime::events::{Event, EventType};
-use kube::{Resource, ResourceExt};
-use serde::de::DeserializeOwned;
-use serde_json::json;
 use tracing::info;
 
 use super::context::Context;
 use super::error::{Error, aws_reason};
+use super::finalizer;
 use super::observe::{Cluster, Observed};
-use super::state::Keeper;
-use crate::api::access::DomainAccess;
 use crate::api::arn::{EntityArn, EntityKind};
 use crate::api::condition::Reason;
-use crate::api::domain::{OpenSearchDomain, PolicyMode};
-use crate::api::name::{FIELD_MANAGER, FINALIZER};
+use crate::api::domain::PolicyMode;
 use crate::aws::error::Error as AwsError;
 use crate::aws::session::Clients;
 use crate::aws::{domain as aws_domain, identity};
@@ -30,7 +23,7 @@ use crate::policy::canonical;
 use crate::policy::compile::IdentityPolicy;
 use crate::policy::document::Document;
 use crate::policy::domain::Domain;
-use crate::policy::plan::{Outcome, Plan};
+use crate::policy::plan::Plan;
 use crate::policy::validate::GrantKey;
 
 /// How many objects are patched at a time.
@@ -105,8 +98,8 @@ pub async fn apply(
             reason: Reason::Suspended,
         });
     }
-    hold_domain(context, &cluster.object).await?;
-    hold_grants(context, cluster, plan).await?;
+    finalizer::hold_domain(context, &cluster.object).await?;
+    finalizer::hold_grants(context, cluster, plan).await?;
 
     let mut kept = observed.kept.clone();
     let unrecorded = plan.identity_policies.iter().any(|(key, policy)| {
@@ -175,6 +168,10 @@ async fn write(
         Err(error @ AwsError::ChangeInProgress) => Ok(waiting(&error)),
         Err(error @ (AwsError::PolicyRefused | AwsError::Rejected { .. })) => {
             context.forget_principals();
+            if error == AwsError::PolicyRefused {
+                let added = &plan.added;
+                context.quarantine.refuse(domain, added, &observed.policy);
+            }
             Ok(waiting(&error))
         }
         Err(error) => Err(error.into()),
@@ -232,174 +229,22 @@ fn same_meaning(one: &str, other: &str) -> bool {
 /// Removes the inline policies that no grant asks for any more.
 async fn detach(clients: &Clients, plan: &Plan) -> Result<(), AwsError> {
     for (role, policy) in &plan.identity_removals {
-        // What is not the ARN of a role was never attached to.
-        if let Ok(role) = EntityArn::parse(role, EntityKind::Role) {
-            identity::delete_role_policy(clients, role.name(), policy).await?;
-            info!(%role, %policy, "removed an inline policy");
-        }
+        detach_one(clients, role, policy).await?;
     }
     Ok(())
 }
 
-/// Puts the finalizer on the domain.
-async fn hold_domain(context: &Context, object: &OpenSearchDomain) -> Result<(), Error> {
-    if object.metadata.deletion_timestamp.is_some() {
-        return Ok(());
+pub(super) async fn detach_one(
+    clients: &Clients,
+    role: &str,
+    policy: &str,
+) -> Result<(), AwsError> {
+    // What is not the ARN of a role was never attached to.
+    if let Ok(role) = EntityArn::parse(role, EntityKind::Role) {
+        identity::delete_role_policy(clients, role.name(), policy).await?;
+        info!(%role, %policy, "removed an inline policy");
     }
-    let api: Api<OpenSearchDomain> = Api::all(context.client.clone());
-    hold(&api, object).await
-}
-
-/// Puts the finalizer on every grant that is about to be in the policy, so that it cannot go
-/// without being revoked.
-async fn hold_grants(context: &Context, cluster: &Cluster, plan: &Plan) -> Result<(), Error> {
-    let granted = plan
-        .outcomes
-        .iter()
-        .filter_map(|(key, outcome)| match outcome {
-            Outcome::Granted { .. } => cluster.grant(key),
-            _ => None,
-        });
-    stream::iter(granted)
-        .map(|grant| async move { hold(&grants_of(context, grant), grant.as_ref()).await })
-        .buffer_unordered(PATCHES)
-        .try_collect()
-        .await
-}
-
-fn grants_of(context: &Context, grant: &DomainAccess) -> Api<DomainAccess> {
-    Api::namespaced(
-        context.client.clone(),
-        &grant.namespace().unwrap_or_default(),
-    )
-}
-
-/// Server-side apply adds to the list whatever else changes on the object meanwhile; the UID keeps
-/// it from reaching, or making, another object of the same name.
-async fn hold<K>(api: &Api<K>, object: &K) -> Result<(), Error>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    if object
-        .finalizers()
-        .iter()
-        .any(|finalizer| finalizer == FINALIZER)
-    {
-        return Ok(());
-    }
-    let patch = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": {"uid": object.meta().uid, "finalizers": [FINALIZER]},
-    });
-    let parameters = PatchParams::apply(FIELD_MANAGER);
-    match api
-        .patch_metadata(&object.name_any(), &parameters, &Patch::Apply(&patch))
-        .await
-    {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
-            Err(Error::Stale)
-        }
-        Err(error) => Err(Error::kubernetes("write a finalizer")(error)),
-    }
-}
-
-/// Takes the finalizer off an object.
-pub(super) async fn release<K>(api: &Api<K>, object: &K) -> Result<(), Error>
-where
-    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    if !object
-        .finalizers()
-        .iter()
-        .any(|finalizer| finalizer == FINALIZER)
-    {
-        return Ok(());
-    }
-    let others: Vec<_> = object
-        .finalizers()
-        .iter()
-        .filter(|finalizer| *finalizer != FINALIZER)
-        .collect();
-    // The UID and version make sure that it is the object which was looked at: another of the same
-    // name has its own grant, and a list that another writer changed is not overwritten.
-    let patch = json!({"metadata": {
-        "uid": object.meta().uid,
-        "resourceVersion": object.meta().resource_version,
-        "finalizers": others,
-    }});
-    let written = api
-        .patch_metadata(
-            &object.name_any(),
-            &PatchParams::default(),
-            &Patch::Merge(&patch),
-        )
-        .await;
-    match written {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_conflict() => Err(Error::Stale),
-        Err(error) => Err(Error::kubernetes("write a finalizer")(error)),
-    }
-}
-
-/// Lets go of what is being deleted, now that the policy has nothing of it any more.
-pub async fn finish_deletions(
-    context: &Context,
-    cluster: &Cluster,
-    plan: &Plan,
-) -> Result<(), Error> {
-    if cluster.is_deleting() {
-        return forget(context, &cluster.object).await;
-    }
-    let deleted: Vec<&Arc<DomainAccess>> = plan
-        .outcomes
-        .iter()
-        .filter(|(_, outcome)| **outcome == Outcome::Deleting)
-        .filter_map(|(key, _)| cluster.grant(key))
-        .filter(|grant| {
-            grant
-                .finalizers()
-                .iter()
-                .any(|finalizer| finalizer == FINALIZER)
-        })
-        .collect();
-    stream::iter(deleted)
-        .map(|grant| async move {
-            let note = format!("revoked on domain {}", grant.spec.domain_ref.name);
-            publish(
-                context,
-                grant.as_ref(),
-                EventType::Normal,
-                "Revoked",
-                "Revoke",
-                note,
-            )
-            .await;
-            release(&grants_of(context, grant), grant.as_ref()).await
-        })
-        .buffer_unordered(PATCHES)
-        .try_collect()
-        .await
-}
-
-/// Forgets a domain whose object is being deleted.
-pub async fn forget(context: &Context, object: &OpenSearchDomain) -> Result<(), Error> {
-    let namespace = &context.config.namespace;
-    Keeper::new(context.client.clone(), namespace, &object.name_any())
-        .remove()
-        .await?;
-    release_domain(context, object).await
-}
-
-/// Takes the finalizer off a domain.
-pub async fn release_domain(context: &Context, object: &OpenSearchDomain) -> Result<(), Error> {
-    release(
-        &Api::<OpenSearchDomain>::all(context.client.clone()),
-        object,
-    )
-    .await
+    Ok(())
 }
 
 /// Publishes an Event; that it cannot be must not stop a reconcile.

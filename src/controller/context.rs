@@ -8,6 +8,8 @@ use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 
 use super::Config;
+use super::orphan::Orphans;
+use super::quarantine::Quarantine;
 use super::queue::{Bursts, Stores};
 use crate::api::arn::EntityArn;
 use crate::api::name::FIELD_MANAGER;
@@ -41,6 +43,10 @@ pub struct Context {
     pub recorder: Recorder,
     /// Changes that wait for more to come.
     pub bursts: Arc<Bursts>,
+    /// The domains whose orphans are about to be looked after.
+    pub orphans: Orphans,
+    /// Principals that AWS may have refused a policy for.
+    pub quarantine: Quarantine,
     principals: Mutex<HashMap<EntityArn, (bool, Instant)>>,
     tries: Mutex<HashMap<String, u32>>,
 }
@@ -59,6 +65,8 @@ impl Context {
             stores,
             sessions: Sessions::load().await,
             bursts: Arc::default(),
+            orphans: Orphans::default(),
+            quarantine: Quarantine::default(),
             principals: Mutex::default(),
             tries: Mutex::default(),
         }

@@ -42,6 +42,11 @@ pub enum Error {
         /// The ARN that was asked for.
         wanted: String,
     },
+    /// AWS has no such domain.
+    #[error(
+        "AWS has no domain {0}: create it, or correct spec.domainName, spec.accountId and spec.region in a new object"
+    )]
+    NoDomain(String),
     /// The access policy cannot be read.
     #[error("{0}")]
     PolicyUnreadable(#[source] crate::policy::document::Error),
@@ -73,12 +78,19 @@ impl Error {
                 Reason::DomainMismatch
             }
             Self::Session(SessionError::Aws(error)) | Self::Aws(error) => aws_reason(error),
+            Self::NoDomain(_) => Reason::DomainNotFound,
             Self::PolicyUnreadable(_) => Reason::PolicyUnreadable,
             Self::State(_) => Reason::StateUnavailable,
             Self::Kubernetes { .. } | Self::Stale | Self::WatchEnded | Self::TimedOut(_) => {
                 Reason::Unavailable
             }
         }
+    }
+
+    /// Tells whether the next try, in a moment, sees what this one could not: nobody need be told.
+    #[must_use]
+    pub fn is_momentary(&self) -> bool {
+        matches!(self, Self::Stale | Self::State(state::Error::Conflict))
     }
 
     /// Tells whether waiting is all that there is to do, so that nobody need be alarmed.

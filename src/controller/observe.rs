@@ -16,6 +16,7 @@ use crate::api::arn::EntityKind;
 use crate::api::condition::Reason;
 use crate::api::domain::OpenSearchDomain;
 use crate::aws::domain::{self as aws_domain, ObservedDomain};
+use crate::aws::error::Error as AwsError;
 use crate::aws::identity;
 use crate::aws::session::{Clients, SessionKey};
 use crate::policy::Rejection;
@@ -142,7 +143,10 @@ pub async fn aws(context: &Context, domain: &Domain) -> Result<Observed, Error> 
     );
     let kept = keeper.read().await?;
     let clients = context.sessions.clients(&session(domain)).await?;
-    let described = aws_domain::describe(&clients, &domain.domain_name).await?;
+    let described = match aws_domain::describe(&clients, &domain.domain_name).await {
+        Err(AwsError::NotFound) => return Err(Error::NoDomain(domain.arn.to_string())),
+        described => described?,
+    };
     if described.arn != domain.arn.as_str() {
         return Err(Error::OtherDomain {
             found: described.arn,
@@ -161,7 +165,7 @@ pub async fn aws(context: &Context, domain: &Domain) -> Result<Observed, Error> 
 
 /// Names the session for a domain; its name, which the account's audit trail carries, names the
 /// domain, in the characters that STS allows.
-fn session(domain: &Domain) -> SessionKey {
+pub(super) fn session(domain: &Domain) -> SessionKey {
     let role = domain.assume_role.as_ref();
     SessionKey {
         account: domain.account.clone(),

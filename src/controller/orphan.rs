@@ -2,7 +2,8 @@
 //!
 //! Nothing can be granted or revoked for them; they are told so, and let go when they are deleted.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,14 +13,41 @@ use tracing::warn;
 use super::context::Context;
 use super::error::Error;
 use super::queue::Domain;
-use super::{apply, status};
+use super::{finalizer, status};
 use crate::api::access::DomainAccess;
+
+/// The domains whose orphans are about to be looked after.
+#[derive(Debug, Default)]
+pub struct Orphans(Mutex<HashSet<String>>);
+
+impl Orphans {
+    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, domain: &str) -> bool {
+        self.lock().insert(domain.to_owned())
+    }
+
+    fn end(&self, domain: &str) {
+        self.lock().remove(domain);
+    }
+}
 
 /// How often it is tried, a few seconds apart; the next event of a grant starts anew.
 const TRIES: u32 = 5;
 
 /// Looks after the grants of a domain that was not found.
+///
+/// One task a domain waits for a burst of changes to end; the others leave it to that one.
 pub async fn reconcile(domain: String, context: Arc<Context>) {
+    if !context.orphans.begin(&domain) {
+        return;
+    }
+    while let Some(left) = context.bursts.wait(&domain) {
+        tokio::time::sleep(left).await;
+    }
+    context.orphans.end(&domain);
     for attempt in 0..TRIES {
         match once(&domain, &context).await {
             Ok(()) => return,
@@ -54,7 +82,7 @@ async fn once(domain: &str, context: &Context) -> Result<(), Error> {
         if grant.metadata.deletion_timestamp.is_some() {
             let namespace = grant.namespace().unwrap_or_default();
             let api: Api<DomainAccess> = Api::namespaced(context.client.clone(), &namespace);
-            apply::release(&api, grant).await?;
+            finalizer::release(&api, grant).await?;
         } else {
             status::orphaned(context, &Arc::new(grant.clone()), Timestamp::now()).await?;
         }

@@ -11,7 +11,7 @@ use super::apply::{self, Applied, Door};
 use super::context::{Context, MISSING_FOR};
 use super::error::Error;
 use super::queue::Domain as Guarded;
-use super::{observe, status};
+use super::{finalizer, observe, status};
 use crate::api::condition::Reason;
 use crate::api::domain::{DeletionPolicy, OpenSearchDomain};
 use crate::policy::domain::Domain;
@@ -58,19 +58,29 @@ async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
         Err(broken) => {
             status::invalid(context, &cluster, &broken, now).await?;
             if cluster.is_deleting() {
-                apply::release_domain(context, &cluster.object).await?;
+                finalizer::release_domain(context, &cluster.object).await?;
             }
             return Ok(Action::await_change());
         }
     };
     if cluster.is_deleting() && domain.deletion_policy == DeletionPolicy::Retain {
-        apply::forget(context, &cluster.object).await?;
+        finalizer::forget(context, &cluster.object).await?;
         return Ok(Action::await_change());
     }
 
     match reconcile_domain(context, &domain, &cluster, now).await {
         Ok(action) => Ok(action),
+        Err(error) if error.is_momentary() => Err(error),
         Err(error) => {
+            if matches!(error, Error::NoDomain(_))
+                && let Err(second) =
+                    finalizer::finish_without_domain(context, &domain, &cluster).await
+            {
+                tracing::warn!(
+                    domain = name,
+                    "failed to let go of what is deleted: {second}"
+                );
+            }
             // status (client): on this path too; its own failure must not hide the error
             if let Err(second) = status::failed(context, &cluster, &error, now).await {
                 tracing::warn!(domain = name, "failed to write the status: {second}");
@@ -104,6 +114,7 @@ async fn reconcile_domain(
         }
     }
     observe::principals(context, domain, &observed, &mut grants).await;
+    context.quarantine.hold(domain, &mut grants);
 
     // plan and guard (no client)
     let plan = plan::plan(&Input {
@@ -123,7 +134,8 @@ async fn reconcile_domain(
     status::reconciled(context, domain, cluster, &observed, &plan, &applied, now).await?;
     if applied.door == Door::InForce {
         context.reset_tries(&domain.name);
-        apply::finish_deletions(context, cluster, &plan).await?;
+        context.quarantine.accept(&domain.name);
+        finalizer::finish_deletions(context, cluster, &plan).await?;
     }
     Ok(next(context, domain, &cluster.object, &plan, &applied, now))
 }
@@ -168,6 +180,9 @@ fn next(
             }
             _ => {}
         }
+    }
+    if let Some(soon) = context.quarantine.next(&domain.name) {
+        wait = wait.min(soon);
     }
     if applied.identity.values().any(Result::is_err) {
         wait = wait.min(context.next_try(&domain.name));

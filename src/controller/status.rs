@@ -11,6 +11,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use super::apply::{Applied, Door, PATCHES, publish};
+use super::conditions as said;
 use super::context::Context;
 use super::error::Error;
 use super::observe::{Cluster, Observed};
@@ -21,11 +22,9 @@ use crate::api::domain::{
     AccessPolicyStatus, GrantCounts, OpenSearchDomain, OpenSearchDomainStatus,
 };
 use crate::api::name::FIELD_MANAGER;
-use crate::aws::error::Error as AwsError;
 use crate::policy::Rejection;
 use crate::policy::domain::Domain;
 use crate::policy::plan::{Outcome, Plan};
-use crate::policy::validate::GrantKey;
 
 /// Shows what a reconcile came to.
 pub async fn reconciled(
@@ -40,7 +39,11 @@ pub async fn reconciled(
     let mut counts = GrantCounts::default();
     let mut statuses = Vec::new();
     for (key, outcome) in &plan.outcomes {
-        let said = grant(domain, key, outcome, applied);
+        let object = cluster.grant(key);
+        // A change that the domain takes over now was the reason for it only if it was not in
+        // force before: what was stays.
+        let settled = observed.domain.policy_active || object.is_some_and(|it| was_ready(it));
+        let said = said::grant(domain, key, outcome, applied, settled);
         match said.first().map(|ready| (ready.status, ready.reason)) {
             _ if *outcome == Outcome::Deleting => {}
             Some((Some(true), _)) => counts.applied += 1,
@@ -51,7 +54,9 @@ pub async fn reconciled(
             Outcome::Granted { expires_at, .. } => expires_at.map(Time),
             _ => None,
         };
-        if let Some(object) = cluster.grant(key) {
+        // Its finalizer is taken off right after this, under the version that was looked at.
+        let goes = *outcome == Outcome::Deleting && applied.door == Door::InForce;
+        if let Some(object) = object.filter(|_| !goes) {
             statuses.push((Arc::clone(object), said, expires_at));
         }
     }
@@ -86,7 +91,7 @@ pub async fn reconciled(
         }),
         conditions: conditions(
             &before.conditions,
-            domain_conditions(plan, applied, &counts, observed),
+            said::domain(plan, applied, &counts, observed),
             cluster.object.metadata.generation,
             now,
         ),
@@ -95,206 +100,19 @@ pub async fn reconciled(
     write_domain(context, &cluster.object, status).await
 }
 
+/// Tells whether a grant's status says that it is in force as it is now.
+fn was_ready(grant: &DomainAccess) -> bool {
+    let conditions = grant.status.iter().flat_map(|status| &status.conditions);
+    let applied = conditions
+        .into_iter()
+        .find(|condition| condition.type_ == ty::ACCESS_POLICY_APPLIED);
+    applied.is_some_and(|condition| {
+        condition.status == "True" && condition.observed_generation == grant.metadata.generation
+    })
+}
+
 fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
-}
-
-fn domain_conditions(
-    plan: &Plan,
-    applied: &Applied,
-    counts: &GrantCounts,
-    observed: &Observed,
-) -> Vec<Statement> {
-    let said = |type_| match &applied.door {
-        Door::InForce => Statement::holds(
-            type_,
-            Reason::Reconciled,
-            format!(
-                "the access policy has every accepted grant: {} in place, {} refused",
-                counts.applied, counts.refused
-            ),
-        ),
-        Door::Applying if observed.domain.failed_change.is_some() => Statement::fails(
-            type_,
-            Reason::ChangeFailed,
-            "AWS accepted a change and failed it later: look at the domain's change progress in AWS",
-        ),
-        Door::Applying | Door::Written => Statement::fails(
-            type_,
-            Reason::Pending,
-            "the access policy is written, and the domain takes it over",
-        ),
-        Door::Held { reason, message } | Door::Waiting { reason, message } => {
-            Statement::fails(type_, *reason, message.clone())
-        }
-        Door::NotWritten { reason } => {
-            let message = format!(
-                "nothing is written: {} statements would be added and {} removed",
-                plan.added.len(),
-                plan.removed.len()
-            );
-            match (reason, plan.policy.is_none()) {
-                (_, true) => Statement::holds(type_, *reason, "there is nothing to write"),
-                (Reason::Observed, false) => Statement::fails(
-                    type_,
-                    *reason,
-                    format!("{message}; set spec.accessPolicy.mode to Merge to write them"),
-                ),
-                _ => Statement::fails(
-                    type_,
-                    *reason,
-                    format!("{message}; unset spec.suspend to write them"),
-                ),
-            }
-        }
-    };
-    vec![said(ty::READY), said(ty::ACCESS_POLICY_APPLIED)]
-}
-
-/// Says what becomes of a grant; `Ready` comes first.
-fn grant(domain: &Domain, key: &GrantKey, outcome: &Outcome, applied: &Applied) -> Vec<Statement> {
-    let (in_place, by_others, warning) = match outcome {
-        Outcome::Granted {
-            in_place,
-            by_others,
-            warning,
-            ..
-        } => (*in_place, *by_others, warning),
-        Outcome::Refused(rejection) => return refused(rejection),
-        Outcome::Undecided(rejection) => return undecided(rejection),
-        Outcome::Deleting => {
-            let message = "the grant is deleted; it is being revoked";
-            return vec![Statement::fails(ty::READY, Reason::Pending, message)];
-        }
-    };
-    let door = door(domain, in_place, by_others, &applied.door);
-    let identity = applied.identity.get(key).map(identity);
-    let ready = [Some(&door), identity.as_ref()]
-        .into_iter()
-        .flatten()
-        .find(|half| half.status != Some(true))
-        .unwrap_or(&door);
-    let mut said = vec![
-        Statement {
-            type_: ty::READY,
-            ..ready.clone()
-        },
-        Statement::holds(
-            ty::ACCEPTED,
-            Reason::Reconciled,
-            "the domain's consent allows the grant",
-        ),
-        Statement::holds(
-            ty::RESOLVED_REFS,
-            Reason::Reconciled,
-            "the domain and the principals were found",
-        ),
-        door,
-    ];
-    said.extend(identity);
-    if let Some(warning) = warning {
-        said.push(Statement::fails(
-            ty::PATHS_ENFORCED,
-            Reason::PathsNotEnforced,
-            warning.clone(),
-        ));
-    }
-    said
-}
-
-fn door(domain: &Domain, in_place: bool, by_others: bool, door: &Door) -> Statement {
-    const TYPE: &str = ty::ACCESS_POLICY_APPLIED;
-    let name = &domain.name;
-    match door {
-        Door::InForce if by_others => Statement::holds(
-            TYPE,
-            Reason::GrantedByOthers,
-            format!(
-                "in force on domain {name} by a statement that others wrote; deleting this grant does not revoke it"
-            ),
-        ),
-        // Another grant's change does not make this one less true.
-        Door::InForce
-        | Door::Written
-        | Door::Waiting { .. }
-        | Door::Held { .. }
-        | Door::NotWritten { .. }
-            if in_place =>
-        {
-            Statement::holds(
-                TYPE,
-                Reason::Reconciled,
-                format!("in force on domain {name}"),
-            )
-        }
-        Door::Held { reason, .. } => Statement::fails(
-            TYPE,
-            *reason,
-            format!("the admin of domain {name} has to act first: its status says why"),
-        ),
-        Door::Waiting { reason, .. } => Statement::fails(
-            TYPE,
-            *reason,
-            format!("waiting to be written to domain {name}; it is tried again by itself"),
-        ),
-        Door::NotWritten { reason } => Statement::fails(
-            TYPE,
-            *reason,
-            format!("domain {name} is not written at present, by its admin's word"),
-        ),
-        Door::InForce | Door::Written | Door::Applying => Statement::fails(
-            TYPE,
-            Reason::Pending,
-            format!("written to domain {name}, which takes it over"),
-        ),
-    }
-}
-
-fn identity(result: &Result<(), AwsError>) -> Statement {
-    const TYPE: &str = ty::IDENTITY_POLICY_APPLIED;
-    match result {
-        Ok(()) => Statement::holds(TYPE, Reason::Reconciled, "attached to every role"),
-        Err(error @ (AwsError::Rejected { .. } | AwsError::NotFound)) => {
-            Statement::fails(TYPE, Reason::IdentityPolicyRefused, error.to_string())
-        }
-        Err(error) => Statement::fails(TYPE, super::error::aws_reason(error), error.to_string()),
-    }
-}
-
-fn refused(rejection: &Rejection) -> Vec<Statement> {
-    let (reason, message) = (rejection.reason, rejection.to_string());
-    let fails = |type_| Statement::fails(type_, reason, message.clone());
-    let found = matches!(reason, Reason::PrincipalNotFound | Reason::DomainNotFound);
-    vec![
-        fails(ty::READY),
-        if found {
-            Statement::holds(
-                ty::ACCEPTED,
-                Reason::Reconciled,
-                "the domain's consent allows the grant",
-            )
-        } else {
-            fails(ty::ACCEPTED)
-        },
-        if found {
-            fails(ty::RESOLVED_REFS)
-        } else {
-            Statement::holds(
-                ty::RESOLVED_REFS,
-                Reason::Reconciled,
-                "the domain was found",
-            )
-        },
-        fails(ty::ACCESS_POLICY_APPLIED),
-    ]
-}
-
-fn undecided(rejection: &Rejection) -> Vec<Statement> {
-    let message = format!("{rejection}; what is in force stays, nothing is added");
-    [ty::READY, ty::RESOLVED_REFS, ty::ACCESS_POLICY_APPLIED]
-        .into_iter()
-        .map(|type_| Statement::unknown(type_, rejection.reason, message.clone()))
-        .collect()
 }
 
 /// Shows that a reconcile could not go on. Grants that are in force stay shown so.
@@ -393,7 +211,7 @@ pub async fn orphaned(
             "no OpenSearchDomain {name:?} exists: correct the name, or ask the platform's admins to create it"
         ),
     );
-    let mut said = refused(&rejection);
+    let mut said = said::refused(&rejection);
     said.retain(|statement| statement.type_ != ty::ACCEPTED);
     write_grants(context, vec![(Arc::clone(grant), said, None)], now).await
 }

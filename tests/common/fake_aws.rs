@@ -195,6 +195,12 @@ impl FakeAws {
         opened.expect("the role exists")
     }
 
+    /// Returns every secret and session token that was ever handed out, for a test to search logs
+    /// for.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        self.world.lock().accounts.secrets()
+    }
+
     /// Sets how long sessions that are opened from now on last, whatever was asked for.
     pub(crate) fn sessions_last(&self, duration: Duration) {
         self.world.lock().accounts.session_lifetime = Some(signed(duration));

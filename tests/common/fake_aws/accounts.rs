@@ -125,6 +125,16 @@ impl Accounts {
         self.partitions.get(account).map(String::as_str)
     }
 
+    /// Returns the secret and the session token of every key that there ever was.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let tokens = self
+            .keys
+            .values()
+            .filter_map(|key| key.session_token.as_ref());
+        let secrets = self.keys.values().map(|key| &key.secret);
+        secrets.chain(tokens).cloned().collect()
+    }
+
     /// Creates a principal; `None` if the account has one of that kind and name.
     pub(crate) fn create(&mut self, new: NewPrincipal<'_>, now: Timestamp) -> Option<&Principal> {
         let NewPrincipal {

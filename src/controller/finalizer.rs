@@ -1,0 +1,226 @@
+//! Keeps what is granted from going before it is revoked, and lets go of it afterwards.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::events::EventType;
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::apply::{PATCHES, detach_one, publish};
+use super::context::Context;
+use super::error::Error;
+use super::observe::{self, Cluster};
+use super::state::Keeper;
+use crate::api::access::DomainAccess;
+use crate::api::domain::{OpenSearchDomain, PolicyMode};
+use crate::api::name::{FIELD_MANAGER, FINALIZER};
+use crate::policy::domain::Domain;
+use crate::policy::plan::{Outcome, Plan};
+
+/// Puts the finalizer on the domain.
+pub async fn hold_domain(context: &Context, object: &OpenSearchDomain) -> Result<(), Error> {
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let api: Api<OpenSearchDomain> = Api::all(context.client.clone());
+    hold(&api, object).await
+}
+
+/// Puts the finalizer on every grant that is about to be in the policy, so that it cannot go
+/// without being revoked.
+pub async fn hold_grants(context: &Context, cluster: &Cluster, plan: &Plan) -> Result<(), Error> {
+    let granted = plan
+        .outcomes
+        .iter()
+        .filter_map(|(key, outcome)| match outcome {
+            Outcome::Granted { .. } => cluster.grant(key),
+            _ => None,
+        });
+    stream::iter(granted)
+        .map(|grant| async move { hold(&grants_of(context, grant), grant.as_ref()).await })
+        .buffer_unordered(PATCHES)
+        .try_collect()
+        .await
+}
+
+fn grants_of(context: &Context, grant: &DomainAccess) -> Api<DomainAccess> {
+    Api::namespaced(
+        context.client.clone(),
+        &grant.namespace().unwrap_or_default(),
+    )
+}
+
+/// Server-side apply adds to the list whatever else changes on the object meanwhile; the UID keeps
+/// it from reaching, or making, another object of the same name.
+async fn hold<K>(api: &Api<K>, object: &K) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    if object
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == FINALIZER)
+    {
+        return Ok(());
+    }
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": {"uid": object.meta().uid, "finalizers": [FINALIZER]},
+    });
+    let parameters = PatchParams::apply(FIELD_MANAGER);
+    match api
+        .patch_metadata(&object.name_any(), &parameters, &Patch::Apply(&patch))
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+            Err(Error::Stale)
+        }
+        Err(error) => Err(Error::kubernetes("write a finalizer")(error)),
+    }
+}
+
+/// Takes the finalizer off an object.
+pub async fn release<K>(api: &Api<K>, object: &K) -> Result<(), Error>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    if !object
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == FINALIZER)
+    {
+        return Ok(());
+    }
+    let others: Vec<_> = object
+        .finalizers()
+        .iter()
+        .filter(|finalizer| *finalizer != FINALIZER)
+        .collect();
+    // The UID and version make sure that it is the object which was looked at: another of the same
+    // name has its own grant, and a list that another writer changed is not overwritten.
+    let patch = json!({"metadata": {
+        "uid": object.meta().uid,
+        "resourceVersion": object.meta().resource_version,
+        "finalizers": others,
+    }});
+    let written = api
+        .patch_metadata(
+            &object.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(&patch),
+        )
+        .await;
+    match written {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_conflict() => Err(Error::Stale),
+        Err(error) => Err(Error::kubernetes("write a finalizer")(error)),
+    }
+}
+
+/// Lets go of what is being deleted, now that the policy has nothing of it any more.
+pub async fn finish_deletions(
+    context: &Context,
+    cluster: &Cluster,
+    plan: &Plan,
+) -> Result<(), Error> {
+    if cluster.is_deleting() {
+        return forget(context, &cluster.object).await;
+    }
+    let deleted: Vec<&Arc<DomainAccess>> = plan
+        .outcomes
+        .iter()
+        .filter(|(_, outcome)| **outcome == Outcome::Deleting)
+        .filter_map(|(key, _)| cluster.grant(key))
+        .filter(|grant| {
+            grant
+                .finalizers()
+                .iter()
+                .any(|finalizer| finalizer == FINALIZER)
+        })
+        .collect();
+    stream::iter(deleted)
+        .map(|grant| async move {
+            let note = format!("revoked on domain {}", grant.spec.domain_ref.name);
+            publish(
+                context,
+                grant.as_ref(),
+                EventType::Normal,
+                "Revoked",
+                "Revoke",
+                note,
+            )
+            .await;
+            release(&grants_of(context, grant), grant.as_ref()).await
+        })
+        .buffer_unordered(PATCHES)
+        .try_collect()
+        .await
+}
+
+/// Lets go of what is deleted, of a domain that AWS does not have: its policy went with it, and
+/// what is left to take away are inline policies.
+pub async fn finish_without_domain(
+    context: &Context,
+    domain: &Domain,
+    cluster: &Cluster,
+) -> Result<(), Error> {
+    if domain.suspend || domain.mode == PolicyMode::Observe {
+        return Ok(());
+    }
+    let deleting: BTreeMap<&str, &Arc<DomainAccess>> = cluster
+        .grants
+        .iter()
+        .filter(|grant| grant.metadata.deletion_timestamp.is_some())
+        .filter_map(|grant| Some((grant.metadata.uid.as_deref()?, grant)))
+        .collect();
+    let goes = |uid: &str| cluster.is_deleting() || deleting.contains_key(uid);
+    let keeper = Keeper::new(
+        context.client.clone(),
+        &context.config.namespace,
+        &domain.name,
+    );
+    let kept = keeper.read().await?;
+    if let Some(mut state) = kept.state.clone() {
+        let clients = context.sessions.clients(&observe::session(domain)).await?;
+        let gone = state.grants.iter().filter(|(uid, _)| goes(uid));
+        for (role, policy) in gone.flat_map(|(_, grant)| &grant.identity_policies) {
+            detach_one(&clients, role, policy).await?;
+        }
+        state.grants.retain(|uid, _| !goes(uid));
+        if kept.state.as_ref() != Some(&state) {
+            keeper.write(&kept, state).await?;
+        }
+    }
+    for grant in deleting.values() {
+        release(&grants_of(context, grant), grant.as_ref()).await?;
+    }
+    if cluster.is_deleting() {
+        forget(context, &cluster.object).await?;
+    }
+    Ok(())
+}
+
+/// Forgets a domain whose object is being deleted.
+pub async fn forget(context: &Context, object: &OpenSearchDomain) -> Result<(), Error> {
+    let namespace = &context.config.namespace;
+    Keeper::new(context.client.clone(), namespace, &object.name_any())
+        .remove()
+        .await?;
+    release_domain(context, object).await
+}
+
+/// Takes the finalizer off a domain.
+pub async fn release_domain(context: &Context, object: &OpenSearchDomain) -> Result<(), Error> {
+    release(
+        &Api::<OpenSearchDomain>::all(context.client.clone()),
+        object,
+    )
+    .await
+}

@@ -1,0 +1,330 @@
+//! The operator's own program between a real API server and the fake AWS.
+//!
+//! ```text
+//!  test ──► World ─┬─► Cluster (etcd, kube-apiserver, crds/)  ◄──┐
+//!                  ├─► FakeAws                                ◄──┤
+//!                  └─► opensearch-access controller ─────────────┘ as a user with few rights
+//! ```
+//!
+//! A start costs about two seconds of processor time, so tests that keep to a domain and a
+//! namespace of their own share one world, see [`World::shared`] and [`scene::Scene`].
+//!
+//! # Guarantees
+//! When a test lets go of its world, the operator's log up to then is searched: a secret of any
+//! identity, a signature, a panic, or a right that it lacked fails the test.
+
+#![allow(dead_code, reason = "every test binary uses another part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "an expectation that fails here is a failed test"
+)]
+
+use std::ffi::OsString;
+use std::fs;
+use std::future::Future;
+use std::process::Command;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
+
+use super::cluster::Cluster;
+use super::fake_aws::FakeAws;
+use super::process::Process;
+
+pub(crate) mod meaning;
+mod rights;
+pub(crate) mod scene;
+
+/// The account that everything lives in unless a test says otherwise.
+pub(crate) const ACCOUNT: &str = "111122223333";
+pub(crate) const REGION: &str = "eu-west-1";
+/// Where the operator keeps its records.
+pub(crate) const OPERATOR_NAMESPACE: &str = "opensearch-access";
+
+/// How long anything may take that is to happen by itself; generous, for busy machines.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+/// How often a wait looks again.
+const POLL: Duration = Duration::from_millis(100);
+/// How much of the operator's log a failure shows.
+const TAIL: usize = 25;
+
+/// A cluster, a fake AWS and the operator between them.
+pub(crate) struct World {
+    parts: Held,
+    client: kube::Client,
+}
+
+enum Held {
+    Own(Box<Parts>),
+    Shared(&'static Parts),
+}
+
+/// The fields are dropped in their order: the operator first.
+struct Parts {
+    operator: Mutex<Option<Process>>,
+    aws: FakeAws,
+    cluster: Cluster,
+    home: TempDir,
+}
+
+impl World {
+    /// Starts a world of the test's own, with its operator.
+    pub(crate) async fn start() -> Self {
+        Self::of(Held::Own(Box::new(Parts::start().await)))
+    }
+
+    /// Returns the world of all tests that keep to domains and namespaces of their own.
+    pub(crate) async fn shared() -> Self {
+        // Tests have runtimes that end with them; the fake AWS has to outlive each.
+        static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap()
+        });
+        static PARTS: OnceCell<Parts> = OnceCell::const_new();
+        let start = async || RUNTIME.spawn(Parts::start()).await.unwrap();
+        Self::of(Held::Shared(PARTS.get_or_init(start).await))
+    }
+
+    fn of(parts: Held) -> Self {
+        let cluster = match &parts {
+            Held::Own(parts) => &parts.cluster,
+            Held::Shared(parts) => &parts.cluster,
+        };
+        let client = cluster.client();
+        Self { parts, client }
+    }
+
+    fn parts(&self) -> &Parts {
+        match &self.parts {
+            Held::Own(parts) => parts,
+            Held::Shared(parts) => parts,
+        }
+    }
+
+    pub(crate) fn aws(&self) -> &FakeAws {
+        &self.parts().aws
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.parts().cluster
+    }
+
+    /// Returns everything that the operator has logged, at the level debug.
+    pub(crate) fn log(&self) -> String {
+        self.parts().log()
+    }
+
+    // === the operator ===
+
+    /// Starts the operator, in a world in which it does not run.
+    pub(crate) fn start_operator(&self) {
+        self.parts().start_operator();
+    }
+
+    /// Asks the operator to stop, and waits until it has.
+    pub(crate) async fn stop_operator(&self) {
+        let operator = self.parts().operator().take();
+        let mut operator = operator.expect("the operator runs");
+        let status = operator.terminate(PATIENCE).await.unwrap();
+        assert!(status.success(), "{status}: {}", operator.log_tail(TAIL));
+    }
+
+    /// Ends the operator at once, whatever it is doing.
+    pub(crate) fn kill_operator(&self) {
+        let operator = self.parts().operator().take();
+        operator.expect("the operator runs").kill().unwrap();
+    }
+
+    // === objects ===
+
+    /// Returns the API of a kind, as the administrator.
+    pub(crate) fn api(&self, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+        let resource = resource(kind);
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+
+    /// Creates an object as its author wrote it.
+    pub(crate) async fn create(&self, manifest: &Value) -> Result<DynamicObject, kube::Error> {
+        let kind = manifest["kind"].as_str().unwrap_or_default();
+        let object: DynamicObject = serde_json::from_value(manifest.clone()).unwrap();
+        let api = self.api(kind, object.metadata.namespace.as_deref());
+        api.create(&PostParams::default(), &object).await
+    }
+
+    /// Creates a namespace.
+    pub(crate) async fn namespace(&self, name: &str, labels: &Value) {
+        let metadata = json!({"name": name, "labels": labels});
+        let manifest = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+        self.create(&manifest).await.unwrap();
+    }
+
+    /// Changes an object by a merge patch.
+    pub(crate) async fn change(&self, kind: &str, namespace: Option<&str>, name: &str, to: &Value) {
+        let api = self.api(kind, namespace);
+        api.patch(name, &PatchParams::default(), &Patch::Merge(to))
+            .await
+            .unwrap();
+    }
+
+    /// Returns an object; `Null` if there is none.
+    pub(crate) async fn get(&self, kind: &str, namespace: Option<&str>, name: &str) -> Value {
+        let found = self.api(kind, namespace).get_opt(name).await.unwrap();
+        found.map_or(Value::Null, |found| serde_json::to_value(found).unwrap())
+    }
+
+    /// Returns the reason and the note of every Event on an object, in a stable order; one that
+    /// was told again is there again.
+    pub(crate) async fn events(&self, namespace: &str, name: &str) -> Vec<(String, String)> {
+        let events = self.api("Event", Some(namespace));
+        let all = events.list(&ListParams::default()).await.unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let of_object = all
+            .items
+            .iter()
+            .filter(|it| it.data["regarding"]["name"] == name);
+        let mut found: Vec<_> = of_object
+            .flat_map(|it| {
+                let told = it.data["series"]["count"].as_u64().unwrap_or(1);
+                let told = usize::try_from(told).unwrap();
+                vec![(text(&it.data["reason"]), text(&it.data["note"])); told]
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    // === waiting ===
+
+    /// Waits until `look` has found something; what it says until then is in the failure.
+    pub(crate) async fn eventually<T, F>(&self, what: &str, patience: Duration, look: F) -> T
+    where
+        F: AsyncFn() -> Result<T, String>,
+    {
+        let deadline = Instant::now() + patience;
+        loop {
+            match look().await {
+                Ok(found) => return found,
+                Err(state) if Instant::now() >= deadline => {
+                    let log = self.parts().log();
+                    let lines: Vec<&str> = log.lines().filter(|it| !it.contains("DEBUG")).collect();
+                    let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+                    panic!(
+                        "not within {patience:?}: {what}\n--- last seen:\n{state}\n--- end of the operator's log:\n{tail}"
+                    );
+                }
+                Err(_) => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // A failed test has its own message already.
+        if !std::thread::panicking() {
+            self.parts().check_log();
+        }
+    }
+}
+
+impl Parts {
+    async fn start() -> Self {
+        let cluster = Cluster::start().await;
+        cluster.apply_crds().await.unwrap();
+        let rights = cluster.kubectl_apply(rights::MANIFESTS).await;
+        assert!(rights.status.success(), "{rights:?}");
+        let aws = FakeAws::start().await;
+        aws.account(ACCOUNT);
+        let parts = Self {
+            operator: Mutex::default(),
+            aws,
+            cluster,
+            home: tempfile::tempdir().unwrap(),
+        };
+        parts.start_operator();
+        parts
+    }
+
+    fn operator(&self) -> MutexGuard<'_, Option<Process>> {
+        self.operator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start_operator(&self) {
+        let (access_key_id, secret_access_key) = self.aws.credentials(ACCOUNT);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_opensearch-access"));
+        command.args(["controller", "--log", "debug"]);
+        // Whatever the machine is set up for, the operator sees this world alone.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| leads_elsewhere(name)) {
+            command.env_remove(name);
+        }
+        command
+            .env("KUBECONFIG", self.cluster.kubeconfig_of("operator"))
+            .env("AWS_ENDPOINT_URL", self.aws.url())
+            .env("AWS_ACCESS_KEY_ID", access_key_id)
+            .env("AWS_SECRET_ACCESS_KEY", secret_access_key)
+            .env("HOME", self.home.path());
+        let log = self.home.path().join("operator.log");
+        let process = Process::spawn("opensearch-access", &command, &log).unwrap();
+        let before = self.operator().replace(process);
+        assert!(before.is_none(), "an operator runs already");
+    }
+
+    fn log(&self) -> String {
+        let log = fs::read(self.home.path().join("operator.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    fn check_log(&self) {
+        let log = self.log();
+        let mut secrets = self.aws.secrets();
+        secrets.push(self.cluster.token("operator").to_owned());
+        secrets.extend(["AWS4-HMAC-SHA256", "Signature=", "panicked at"].map(str::to_owned));
+        let told = |line: &&str| secrets.iter().any(|secret| line.contains(secret.as_str()));
+        let refused = |line: &&str| line.contains("WARN") && line.contains("is forbidden: User");
+        let found: Vec<&str> = log.lines().filter(|it| told(it) || refused(it)).collect();
+        let found = found.join("\n");
+        assert!(
+            found.is_empty(),
+            "secrets, panics or refusals by the API server in the operator's log:\n{found}"
+        );
+    }
+}
+
+/// Tells whether a variable would lead the operator out of its world.
+fn leads_elsewhere(variable: &OsString) -> bool {
+    let name = variable.to_string_lossy().to_ascii_uppercase();
+    ["AWS_", "KUBERNETES_", "OPERATOR_", "LOG_"]
+        .iter()
+        .any(|it| name.starts_with(it))
+        || name.ends_with("_PROXY")
+}
+
+fn resource(kind: &str) -> ApiResource {
+    let (group, version, plural) = match kind {
+        "OpenSearchDomain" => ("opensearch-access.io", "v1alpha1", "opensearchdomains"),
+        "DomainAccess" => ("opensearch-access.io", "v1alpha1", "domainaccesses"),
+        "Event" => ("events.k8s.io", "v1", "events"),
+        "Namespace" => ("", "v1", "namespaces"),
+        "ConfigMap" => ("", "v1", "configmaps"),
+        other => panic!("add {other} here"),
+    };
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+}
+
+/// Waits for all of them at the same time.
+pub(crate) async fn together<T>(all: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    futures::future::join_all(all).await
+}

@@ -1,0 +1,18 @@
+//! The promises that are kept on real parts: a real etcd and kube-apiserver, the real AWS SDKs over
+//! HTTP against our fake AWS, and the operator's own program.
+//!
+//! One test binary, so that everything is linked once; one file a promise.
+
+#[path = "../common"]
+mod common {
+    pub(crate) mod cluster;
+    pub(crate) mod fake_aws;
+    pub(crate) mod operator;
+    pub(crate) mod process;
+}
+
+mod cel;
+mod cluster;
+mod fake_aws;
+mod ministack;
+mod reconcile;

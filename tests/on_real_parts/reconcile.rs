@@ -1,0 +1,15 @@
+//! The operator does what it promises: its own program, between a real API server and the fake AWS.
+//!
+//! Every test looks at results alone: the policy that AWS stores with all its versions, inline
+//! policies, and what users see in the API server. Most tests share one operator, each with a
+//! domain and a namespace of its own; the ones that stop it have a world of their own.
+
+mod accounts;
+mod changes;
+mod crashes;
+mod faults;
+mod foreign;
+mod granting;
+mod modes;
+mod refusing;
+mod revoking;
