@@ -4,6 +4,7 @@
 //! and without a change to write, and grants that do not fit, where the youngest are refused.
 
 #![allow(missing_docs, reason = "criterion's macros make public items")]
+#![allow(clippy::expect_used, reason = "the input is made right here")]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;

@@ -275,7 +275,7 @@ mod tests {
         DomainArn::new("eu-west-1", "111122223333", "logs")
     }
 
-    fn document(statement: Value) -> Document {
+    fn document(statement: &Value) -> Document {
         Document::parse(&json!({"Version": "2012-10-17", "Statement": statement}).to_string())
             .unwrap()
     }
@@ -283,13 +283,13 @@ mod tests {
     #[test]
     fn every_spelling_of_the_service_means_the_same() {
         let arn = "arn:aws:es:eu-west-1:111122223333:domain/logs/*";
-        let sent = document(json!([
+        let sent = document(&json!([
             {"Sid": "Mine", "Effect": "Allow", "Principal": {"AWS": ["111122223333"]},
              "Action": ["es:ESHttp*"], "Resource": [arn],
              "Condition": {"IpAddress": {"aws:sourceip": ["203.0.113.9/24", "198.51.100.7/32"]}}},
             {"Effect": "Allow", "Principal": "*", "Action": "es:ESHttpGet", "Resource": arn},
         ]));
-        let read = document(json!([
+        let read = document(&json!([
             {"Principal": {"AWS": "*"}, "Effect": "Allow", "Action": "es:eshttpget"},
             {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:root"},
              "Resource": arn, "Action": "es:*",
@@ -350,7 +350,7 @@ mod tests {
                     "Principal": {"AWS": format!("arn:aws:iam::111122223333:role/{role}")}})
             })
             .collect();
-        let (one, split) = (document(one), document(split.into()));
+        let (one, split) = (document(&one), document(&split.into()));
         assert_eq!(
             Canonical::of(&one, &domain()),
             Canonical::of(&split, &domain())
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn a_statement_that_is_not_understood_is_compared_by_its_elements() {
         let with = |extra: Value| {
-            document(json!({"Sid": "x", "Effect": "Deny", "Principal": "*",
+            document(&json!({"Sid": "x", "Effect": "Deny", "Principal": "*",
                 "NotAction": ["es:ESHttpGet"], "Resource": extra}))
         };
         let same = Canonical::of(&with(json!(["a"])), &domain());
@@ -372,7 +372,7 @@ mod tests {
     fn different_conditions_are_different() {
         let with = |ip: &str| {
             document(
-                json!({"Effect": "Allow", "Principal": "*", "Action": "es:*",
+                &json!({"Effect": "Allow", "Principal": "*", "Action": "es:*",
                 "Condition": {"IpAddress": {"aws:SourceIp": ip}}}),
             )
         };
