@@ -169,6 +169,10 @@ async fn a_killed_test_leaves_no_process() {
 #[tokio::test]
 #[ignore = "a part of another test, which starts it"]
 async fn holds_a_cluster_until_killed() {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how a test speaks to itself in another process"
+    )]
     let Some(report) = env::var_os(REPORT).map(PathBuf::from) else {
         return;
     };
