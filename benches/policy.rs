@@ -104,6 +104,9 @@ fn benchmarks(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("unchanged", count), |bencher| {
             bencher.iter(|| black_box(whole(&fitting, &domain, &standing, now)));
         });
+        group.bench_function(BenchmarkId::new("validate", count), |bencher| {
+            bencher.iter(|| black_box(judge(&fitting, &domain, now)));
+        });
         let too_many = grants(count, count);
         group.bench_function(BenchmarkId::new("too_large", count), |bencher| {
             bencher.iter(|| black_box(whole(&too_many, &domain, &empty, now)));

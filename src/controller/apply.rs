@@ -117,7 +117,7 @@ pub async fn apply(
     if unrecorded || (plan.policy.is_some() && !waits) {
         kept = observed
             .keeper
-            .write(&kept, plan.intent(kept.state.as_ref()))
+            .write(&kept, plan.intent(kept.state.as_ref(), &domain.arn))
             .await?;
     }
     let identity = attach(&observed.clients, &plan.identity_policies).await;

@@ -117,7 +117,7 @@ pub fn grant(
         said.push(Statement::fails(
             ty::PATHS_ENFORCED,
             Reason::PathsNotEnforced,
-            warning.clone(),
+            *warning,
         ));
     }
     said

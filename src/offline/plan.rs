@@ -327,7 +327,7 @@ fn domain_report(
                 report.warnings.push(Warning {
                     namespace: key.namespace.clone(),
                     name: key.name.clone(),
-                    message: message.clone(),
+                    message: (*message).to_owned(),
                 });
             }
             _ => {}

@@ -4,6 +4,7 @@
 //! else: calls that name their indexes in the body (`_bulk`, and `_msearch` and `_mget` without an
 //! index) pass it by, and are granted only where the domain itself checks them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -104,12 +105,12 @@ pub fn scopes(access: &Access) -> Vec<(PathScope, ActionSet)> {
 /// What a grant compiles to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Compiled {
-    /// What the domain's access policy must have.
-    pub permissions: Permissions,
+    /// What the domain's access policy must have; grants that ask for the same share it.
+    pub permissions: Arc<Permissions>,
     /// The inline policies to attach.
     pub identity_policies: Vec<IdentityPolicy>,
     /// What the grant's author should know although nothing is wrong.
-    pub warning: Option<String>,
+    pub warning: Option<&'static str>,
 }
 
 /// An inline policy on an IAM role.
@@ -123,9 +124,54 @@ pub struct IdentityPolicy {
     pub document: String,
 }
 
-/// Compiles a grant.
-#[must_use]
-pub fn grant(grant: &ValidatedGrant, domain: &Domain, facts: DomainFacts) -> Compiled {
+/// What decides what a grant compiles to, apart from its place and name.
+type Body<'a> = (&'a [Principal], &'a Access, &'a [String], &'a Restrictions);
+
+/// Compiles the grants of one domain; what many grants ask for alike is compiled once.
+#[derive(Debug)]
+pub struct Compiler<'a> {
+    domain: &'a Domain,
+    facts: DomainFacts,
+    done: HashMap<Body<'a>, Arc<Permissions>>,
+}
+
+impl<'a> Compiler<'a> {
+    /// Prepares to compile grants of a domain.
+    #[must_use]
+    pub fn new(domain: &'a Domain, facts: DomainFacts) -> Self {
+        Self {
+            domain,
+            facts,
+            done: HashMap::new(),
+        }
+    }
+
+    /// Compiles a grant.
+    pub fn grant(&mut self, grant: &'a ValidatedGrant) -> Compiled {
+        let body: Body<'a> = (
+            &grant.principals,
+            &grant.access,
+            &grant.paths,
+            &grant.restrictions,
+        );
+        let permissions = self
+            .done
+            .entry(body)
+            .or_insert_with(|| Arc::new(permissions(grant, self.domain, self.facts)));
+        let identity_policies = if grant.attach_identity_policy {
+            identity_policies(grant, self.domain, permissions)
+        } else {
+            Vec::new()
+        };
+        Compiled {
+            permissions: Arc::clone(permissions),
+            identity_policies,
+            warning: warning(grant, self.facts),
+        }
+    }
+}
+
+fn permissions(grant: &ValidatedGrant, domain: &Domain, facts: DomainFacts) -> Permissions {
     let resources = resources(grant, domain, facts);
     let condition: Arc<str> = condition(&grant.restrictions).into();
     let mut permissions = Permissions::default();
@@ -147,16 +193,7 @@ pub fn grant(grant: &ValidatedGrant, domain: &Domain, facts: DomainFacts) -> Com
             permissions.insert(permission, *actions);
         }
     }
-    let identity_policies = if grant.attach_identity_policy {
-        identity_policies(grant, domain, &permissions)
-    } else {
-        Vec::new()
-    };
-    Compiled {
-        permissions,
-        identity_policies,
-        warning: warning(grant, facts),
-    }
+    permissions
 }
 
 fn resources(
@@ -239,10 +276,8 @@ fn reads(paths: &[String]) -> Vec<String> {
     below.chain(scroll).collect()
 }
 
-fn warning(grant: &ValidatedGrant, facts: DomainFacts) -> Option<String> {
-    (!grant.paths.is_empty() && !facts.checks_bodies()).then(|| {
-        "the paths keep apart requests that name their indexes in the path; a request that names others in its body or in a comma list after an allowed name passes them by. _bulk, _msearch and _mget without an index in the path are left out of this grant. Turn on fine-grained access control, or set rest.action.multi.allow_explicit_index to false".to_owned()
-    })
+fn warning(grant: &ValidatedGrant, facts: DomainFacts) -> Option<&'static str> {
+    (!grant.paths.is_empty() && !facts.checks_bodies()).then_some("the paths keep apart requests that name their indexes in the path; a request that names others in its body or in a comma list after an allowed name passes them by. _bulk, _msearch and _mget without an index in the path are left out of this grant. Turn on fine-grained access control, or set rest.action.multi.allow_explicit_index to false")
 }
 
 /// Returns the canonical condition block of a grant; empty without conditions.
@@ -336,7 +371,7 @@ fn identity_policy_name(grant: &ValidatedGrant, domain: &Domain) -> String {
 }
 
 /// Returns the first 16 hexadecimal digits of a digest: enough to tell a cluster's grants apart.
-pub(super) fn short_hash(digest: Sha256) -> String {
+fn short_hash(digest: Sha256) -> String {
     let digest = digest.finalize();
     format!(
         "{:016x}",

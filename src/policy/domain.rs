@@ -68,7 +68,7 @@ pub struct Consent {
 }
 
 /// A level of access or a list of actions: a grant has one of them, and so has a ceiling.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Access {
     /// A level.
     Level(AccessLevel),

@@ -40,8 +40,6 @@ pub struct AppliedGrant {
     pub namespace: String,
     /// The grant's name.
     pub name: String,
-    /// Changes when what the grant compiles to does.
-    pub fingerprint: String,
     /// The inline policies that were attached for it: role ARN and policy name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub identity_policies: Vec<(String, String)>,
@@ -72,6 +70,16 @@ impl LastApplied {
             })
             .collect()
     }
+}
+
+/// Joins statements that a record holds into the fewest that mean the same.
+pub(super) fn joined(statements: &[Value], domain: &DomainArn) -> Vec<Value> {
+    let record = LastApplied {
+        applied: statements.to_vec(),
+        ..LastApplied::default()
+    };
+    let joined = record.claim(domain).to_statements();
+    joined.iter().map(Statement::to_value).collect()
 }
 
 /// A policy as it was read, divided by who wrote what.

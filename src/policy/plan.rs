@@ -1,21 +1,20 @@
 //! Desired against observed against last applied: what to write, and what becomes of each grant.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use super::compile::{self, Compiled, IdentityPolicy};
+use super::compile::{Compiled, Compiler, IdentityPolicy};
 use super::document::{Document, SIZE_LIMIT, Statement};
 use super::domain::Domain;
 use super::guard::{self, Hold};
 use super::ownership::{self, AppliedGrant, LastApplied, Split};
 use super::permission::Permissions;
-use super::validate::{DomainFacts, GrantKey, ValidatedGrant};
+use super::validate::{DomainFacts, GrantKey};
 use super::verdict::Verdict;
 use super::{Rejection, canonical};
-use crate::api::arn::EntityArn;
+use crate::api::arn::{DomainArn, EntityArn};
 use crate::api::condition::Reason;
 use crate::api::domain::PolicyMode;
 
@@ -50,7 +49,7 @@ pub enum Outcome {
         /// Whether others grant all of it, so that deleting the grant revokes nothing.
         by_others: bool,
         /// What the grant's author should know although nothing is wrong.
-        warning: Option<String>,
+        warning: Option<&'static str>,
         /// When the grant ends.
         expires_at: Option<Timestamp>,
     },
@@ -88,15 +87,13 @@ pub struct Plan {
 impl Plan {
     /// Returns the state to keep while the write is under way: what was applied, and what will be.
     #[must_use]
-    pub fn intent(&self, last: Option<&LastApplied>) -> LastApplied {
+    pub fn intent(&self, last: Option<&LastApplied>, domain: &DomainArn) -> LastApplied {
         let mut intent = last.cloned().unwrap_or_default();
         // An earlier write whose answer was lost may stand too.
         if let Some(lost) = intent.pending.take() {
-            intent.applied.extend(
-                lost.into_iter()
-                    .filter(|s| !intent.applied.contains(s))
-                    .collect::<Vec<_>>(),
-            );
+            // Joined by meaning, so that the record does not grow with each try.
+            intent.applied.extend(lost);
+            intent.applied = ownership::joined(&intent.applied, domain);
         }
         intent.pending = Some(self.next.applied.clone());
         for (uid, grant) in &self.next.grants {
@@ -123,7 +120,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let split =
         |desired: &Permissions| ownership::split(input.observed, domain, input.last, desired);
 
-    let mut desired = union(&compiled);
+    let mut desired = union(compiled.values());
     let mut divided = split(&desired);
     let mut policy = compose(input, &divided, &desired);
     if policy.to_text().len() > SIZE_BUDGET {
@@ -131,7 +128,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
             compiled.remove(&key);
             refusals.insert(key, rejection);
         }
-        desired = union(&compiled);
+        desired = union(compiled.values());
         divided = split(&desired);
         policy = compose(input, &divided, &desired);
     }
@@ -188,15 +185,15 @@ fn compile_all(input: &Input<'_>) -> BTreeMap<GrantKey, Compiled> {
         Some(_) => ownership::split(input.observed, &input.domain.arn, input.last, &nothing).ours,
         None => nothing,
     };
-    let compile = |grant: &ValidatedGrant| compile::grant(grant, input.domain, input.facts);
+    let mut bodies = Compiler::new(input.domain, input.facts);
     input
         .grants
         .iter()
         .filter_map(|(key, verdict)| match verdict {
-            Verdict::Valid(grant) => Some((key.clone(), compile(grant))),
+            Verdict::Valid(grant) => Some((key.clone(), bodies.grant(grant))),
             Verdict::Undecided(grant, _) => {
-                let mut compiled = compile(grant);
-                compiled.permissions = compiled.permissions.intersection(&standing);
+                let mut compiled = bodies.grant(grant);
+                compiled.permissions = Arc::new(compiled.permissions.intersection(&standing));
                 let attached = input.last.and_then(|last| last.grants.get(&key.uid));
                 compiled.identity_policies.retain(|policy| {
                     attached.is_some_and(|grant| {
@@ -212,10 +209,14 @@ fn compile_all(input: &Input<'_>) -> BTreeMap<GrantKey, Compiled> {
         .collect()
 }
 
-fn union(compiled: &BTreeMap<GrantKey, Compiled>) -> Permissions {
+fn union<'a>(compiled: impl IntoIterator<Item = &'a Compiled>) -> Permissions {
     let mut all = Permissions::default();
-    for grant in compiled.values() {
-        all.extend(&grant.permissions);
+    let mut seen = HashSet::new();
+    for grant in compiled {
+        // Grants that ask for the same share what they compile to.
+        if seen.insert(Arc::as_ptr(&grant.permissions)) {
+            all.extend(&grant.permissions);
+        }
     }
     all
 }
@@ -273,15 +274,16 @@ fn shed(
         )
     });
     let size_of_first = |count: usize| {
-        let mut desired = Permissions::default();
-        for key in order.iter().take(count) {
-            if let Some(grant) = compiled.get(*key) {
-                desired.extend(&grant.permissions);
-            }
-        }
+        let first = order.iter().take(count);
+        let desired = union(first.filter_map(|key| compiled.get(*key)));
         compose(input, divided, &desired).to_text().len()
     };
-    let (mut fits, mut too_many) = (0, order.len());
+    // What fits is few beside what a cluster may ask for, so the search begins there.
+    let (mut fits, mut too_many) = (0, order.len().min(64));
+    while too_many < order.len() && size_of_first(too_many) <= SIZE_BUDGET {
+        fits = too_many;
+        too_many = (too_many * 2).min(order.len());
+    }
     while too_many - fits > 1 {
         let middle = usize::midpoint(fits, too_many);
         if size_of_first(middle) <= SIZE_BUDGET {
@@ -311,7 +313,6 @@ fn applied_grants(compiled: &BTreeMap<GrantKey, Compiled>) -> BTreeMap<String, A
             let grant = AppliedGrant {
                 namespace: key.namespace.clone(),
                 name: key.name.clone(),
-                fingerprint: fingerprint(compiled),
                 identity_policies: compiled
                     .identity_policies
                     .iter()
@@ -321,19 +322,6 @@ fn applied_grants(compiled: &BTreeMap<GrantKey, Compiled>) -> BTreeMap<String, A
             (key.uid.clone(), grant)
         })
         .collect()
-}
-
-/// Returns a short text that changes when what a grant compiles to does.
-fn fingerprint(compiled: &Compiled) -> String {
-    let mut digest = Sha256::new();
-    for statement in compiled.permissions.to_statements() {
-        digest.update(Value::Object(statement.members().clone()).to_string());
-    }
-    for policy in &compiled.identity_policies {
-        digest.update(policy.role.as_str());
-        digest.update(&policy.document);
-    }
-    compile::short_hash(digest)
 }
 
 fn identity_removals(
@@ -361,7 +349,14 @@ fn outcomes(
 ) -> BTreeMap<GrantKey, Outcome> {
     let mut present = divided.ours.clone();
     present.extend(&divided.allowed_by_others);
-    let outcome = |key: &GrantKey, verdict: &Verdict| {
+    let standing = |asked: &Permissions| {
+        let by_others = asked.intersection(&divided.ours).is_empty()
+            && asked.is_subset(&divided.allowed_by_others);
+        (asked.is_subset(&present), by_others)
+    };
+    let none = Compiled::default();
+    let mut known = HashMap::new();
+    let mut outcome = |key: &GrantKey, verdict: &Verdict| {
         if let Some(rejection) = refusals.get(key) {
             return Outcome::Refused(rejection.clone());
         }
@@ -370,11 +365,13 @@ fn outcomes(
             Verdict::Undecided(_, rejection) => Outcome::Undecided(rejection.clone()),
             Verdict::Deleting => Outcome::Deleting,
             Verdict::Valid(grant) => {
-                let compiled = compiled.get(key).cloned().unwrap_or_default();
+                let compiled = compiled.get(key).unwrap_or(&none);
+                let (in_place, by_others) = *known
+                    .entry(Arc::as_ptr(&compiled.permissions))
+                    .or_insert_with(|| standing(&compiled.permissions));
                 Outcome::Granted {
-                    in_place: compiled.permissions.is_subset(&present),
-                    by_others: compiled.permissions.intersection(&divided.ours).is_empty()
-                        && compiled.permissions.is_subset(&divided.allowed_by_others),
+                    in_place,
+                    by_others,
                     warning: compiled.warning,
                     expires_at: grant.expires_at,
                 }

@@ -70,7 +70,7 @@ impl DomainFacts {
 }
 
 /// A principal that a policy may name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Principal {
     /// An IAM role or user.
     Entity(EntityArn),
@@ -81,7 +81,7 @@ pub enum Principal {
 }
 
 /// The conditions of a grant, parsed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Restrictions {
     /// Addresses.
     pub source_ips: Vec<IpNet>,

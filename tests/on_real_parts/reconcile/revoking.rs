@@ -180,22 +180,23 @@ async fn a_grant_ends_by_itself() {
     let scene = Scene::bare("ends", DomainOptions::default()).await;
     // Nothing but the end of the grant makes the operator look again.
     scene.add_domain(&json!({"interval": "1h"})).await;
-    let end = Timestamp::now() + SignedDuration::from_secs(10);
-    let end = end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let principals = json!([{"iamRole": {"arn": scene.role("a")}}]);
-    scene
-        .grant(
-            "short",
-            &json!({"principals": principals, "expiresAt": end}),
-        )
-        .await;
+    scene.grant_to("short", &scene.role("a")).await;
     scene.until_ready(&["short"]).await;
+    let end = Timestamp::now() + SignedDuration::from_secs(6);
+    let spelled = end.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     scene
-        .until_policy_within(Duration::from_secs(13), &[])
+        .change_grant("short", &json!({"spec": {"expiresAt": spelled}}))
         .await;
     scene
-        .until_refused("short", "Expired", &["spec.expiresAt", &end])
+        .until_refused("short", "Expired", &["spec.expiresAt", &spelled])
         .await;
+    scene.until_policy(&[]).await;
+    let emptied = scene.world.aws().versions("ends").last().map(|it| it.at);
+    let second = SignedDuration::from_secs(1);
+    assert!(
+        emptied.is_some_and(|at| at >= end - second),
+        "{emptied:?} is before {end}"
+    );
     scene.delete_grant("short").await;
     scene.until_gone("short").await;
 }
