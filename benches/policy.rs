@@ -77,6 +77,7 @@ fn whole(grants: &[DomainAccess], domain: &Domain, observed: &Document, now: Tim
     plan::plan(&Input {
         domain,
         facts: DomainFacts::default(),
+        held: &BTreeMap::new(),
         grants: &verdicts,
         observed,
         last: None,

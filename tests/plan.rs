@@ -333,7 +333,7 @@ fn the_diff_is_readable_and_has_no_colours_in_a_pipe() {
         "{text}"
     );
     assert!(
-        text.contains("warning: team-a/b: the paths keep apart"),
+        text.contains("warning: team-a/b: a path rule sees the path"),
         "{text}"
     );
     assert!(

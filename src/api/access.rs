@@ -71,6 +71,8 @@ use serde::{Deserialize, Serialize};
         "!(has(self.actions) && 'es:ESCrossClusterGet' in self.actions && has(self.paths) && size(self.paths) > 0)"
     )
     .message("es:ESCrossClusterGet is for the whole domain: put it into a grant without paths"),
+    validation = Rule::new("!has(self.paths) || size(self.principals) * size(self.paths) <= 500")
+        .message("principals times paths must be at most 500: split the grant"),
     validation = Rule::new(
         "!self.principals.exists(p, has(p.anonymous)) || (has(self.conditions) && has(self.conditions.sourceIps) && size(self.conditions.sourceIps) > 0)"
     )

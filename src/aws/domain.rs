@@ -1,6 +1,7 @@
 //! A domain as AWS describes it, and the one write that the operator makes to it.
 
-use aws_sdk_opensearch::types::{DomainProcessingStatusType, OptionState};
+use aws_sdk_opensearch::config::retry::RetryConfig;
+use aws_sdk_opensearch::types::{AccessPoliciesStatus, DomainProcessingStatusType, OptionState};
 
 use super::error::Error;
 use super::session::Clients;
@@ -44,16 +45,7 @@ pub async fn describe(clients: &Clients, name: &str) -> Result<ObservedDomain, E
             message: "the answer has no domain".to_owned(),
         });
     };
-    let configured = clients
-        .opensearch
-        .describe_domain_config()
-        .domain_name(name)
-        .send()
-        .await
-        .map_err(|error| Error::of("DescribeDomainConfig", &error))?;
-    let access = configured
-        .domain_config
-        .and_then(|config| config.access_policies);
+    let access = access_policies(clients, name).await?;
     let policy = access
         .as_ref()
         .map(|access| access.options.clone())
@@ -92,15 +84,46 @@ pub async fn describe(clients: &Clients, name: &str) -> Result<ObservedDomain, E
     })
 }
 
+async fn access_policies(
+    clients: &Clients,
+    name: &str,
+) -> Result<Option<AccessPoliciesStatus>, Error> {
+    let configured = clients
+        .opensearch
+        .describe_domain_config()
+        .domain_name(name)
+        .send()
+        .await
+        .map_err(|error| Error::of("DescribeDomainConfig", &error))?;
+    Ok(configured
+        .domain_config
+        .and_then(|config| config.access_policies))
+}
+
+/// Reads the access policy alone, and the count of its changes.
+pub async fn policy(clients: &Clients, name: &str) -> Result<(String, Option<i32>), Error> {
+    let access = access_policies(clients, name).await?;
+    Ok(access.map_or_else(Default::default, |access| {
+        let version = access.status.map(|status| status.update_version);
+        (access.options, version)
+    }))
+}
+
 /// Replaces a domain's access policy; the empty text removes it.
 ///
-/// Nothing else is ever sent: every other member of the call would change the domain.
+/// Nothing else is ever sent: every other member of the call would change the domain. It is sent
+/// once: were it sent again after a lost answer, the refusal of the second would hide that the
+/// first was applied.
 pub async fn update_policy(clients: &Clients, name: &str, policy: &str) -> Result<(), Error> {
     clients
         .opensearch
         .update_domain_config()
         .domain_name(name)
         .access_policies(policy)
+        .customize()
+        .config_override(
+            aws_sdk_opensearch::Config::builder().retry_config(RetryConfig::disabled()),
+        )
         .send()
         .await
         .map(drop)

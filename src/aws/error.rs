@@ -120,6 +120,31 @@ impl Error {
 }
 
 impl Error {
+    /// Says what happened without AWS's own words: those name accounts, roles and requests, and
+    /// what tenants read must not.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        match self {
+            Self::AccessDenied {
+                operation, code, ..
+            } => format!("AWS denied {operation} ({code})"),
+            Self::Rejected {
+                operation, code, ..
+            } => format!("AWS refused {operation} ({code})"),
+            Self::Unavailable { operation, .. } => format!("{operation} failed"),
+            Self::NotFound
+            | Self::Throttled { .. }
+            | Self::ChangeInProgress
+            | Self::PolicyRefused => self.to_string(),
+        }
+    }
+
+    /// Tells whether AWS answered, so that what was asked for was not done.
+    #[must_use]
+    pub fn is_definite(&self) -> bool {
+        !matches!(self, Self::Unavailable { .. })
+    }
+
     /// Finds the refusal of a role behind a call that never was sent for want of credentials.
     fn refused_role(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
         let mut next = Some(error);

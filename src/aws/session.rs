@@ -104,6 +104,12 @@ impl Sessions {
         Ok(clients)
     }
 
+    /// Forgets the clients of every session whose name is not told to be in use.
+    pub async fn retain(&self, in_use: impl Fn(&str) -> bool) {
+        let mut clients = self.clients.lock().await;
+        clients.retain(|key, _| in_use(&key.session_name));
+    }
+
     async fn config(&self, key: &SessionKey) -> SdkConfig {
         let region = Region::new(key.region.clone());
         let builder = self.base.to_builder().region(region.clone());

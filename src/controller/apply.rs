@@ -3,16 +3,20 @@
 //! The order is what makes every crash harmless: finalizers before statements, the record before
 //! the write, identity policies before the door opens and after it closes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use kube::Resource;
 use kube::runtime::events::{Event, EventType};
-use tracing::info;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 use super::context::Context;
 use super::error::{Error, aws_reason};
-use super::finalizer;
-use super::observe::{Cluster, Observed};
+use super::observe::{self, Cluster, Observed};
+use super::state::Kept;
+use super::{finalizer, quarantine};
 use crate::api::arn::{EntityArn, EntityKind};
 use crate::api::condition::Reason;
 use crate::api::domain::PolicyMode;
@@ -23,11 +27,18 @@ use crate::policy::canonical;
 use crate::policy::compile::IdentityPolicy;
 use crate::policy::document::Document;
 use crate::policy::domain::Domain;
+use crate::policy::ownership::LastApplied;
 use crate::policy::plan::Plan;
 use crate::policy::validate::GrantKey;
 
 /// How many objects are patched at a time.
 pub(super) const PATCHES: usize = 16;
+
+/// How many inline policies are attached or removed at a time.
+const IAM_CALLS: usize = 8;
+
+/// The longest that attaching, or removing, all inline policies may take together.
+const IAM_LIMIT: Duration = Duration::from_secs(20);
 
 /// What became of the door, the domain's access policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,9 +77,45 @@ pub struct Applied {
     pub door: Door,
     /// The inline policies, by grant.
     pub identity: BTreeMap<GrantKey, Result<(), AwsError>>,
+    /// Whether the policy was written, and then whether it may be read back soon.
+    pub written: Option<bool>,
+    /// How long the policy is not written again, because somebody undoes it each time.
+    pub contested: Option<Duration>,
+    /// The UIDs of grants of which an inline policy could not be removed.
+    pub attached_still: BTreeSet<String>,
 }
 
-/// Performs a plan.
+impl Applied {
+    fn only(door: Door) -> Self {
+        Self {
+            door,
+            identity: BTreeMap::new(),
+            written: None,
+            contested: None,
+            attached_still: BTreeSet::new(),
+        }
+    }
+}
+
+/// Returns why a plan is not to be applied at all.
+pub(super) fn forbidden(domain: &Domain, plan: &Plan) -> Option<Door> {
+    if let Some(hold) = &plan.hold {
+        return Some(Door::Held {
+            reason: hold.reason,
+            message: hold.message.clone(),
+        });
+    }
+    let reason = if domain.mode == PolicyMode::Observe {
+        Reason::Observed
+    } else if domain.suspend {
+        Reason::Suspended
+    } else {
+        return None;
+    };
+    Some(Door::NotWritten { reason })
+}
+
+/// Performs a plan. What it grants has its finalizer by now.
 pub async fn apply(
     context: &Context,
     domain: &Domain,
@@ -76,64 +123,149 @@ pub async fn apply(
     observed: &Observed,
     plan: &Plan,
 ) -> Result<Applied, Error> {
-    let only = |door| {
-        Ok(Applied {
-            door,
-            identity: BTreeMap::new(),
-        })
-    };
-    if let Some(hold) = &plan.hold {
-        return only(Door::Held {
-            reason: hold.reason,
-            message: hold.message.clone(),
-        });
-    }
-    if domain.mode == PolicyMode::Observe {
-        return only(Door::NotWritten {
-            reason: Reason::Observed,
-        });
-    }
-    if domain.suspend {
-        return only(Door::NotWritten {
-            reason: Reason::Suspended,
-        });
+    let mut kept = observed.kept.clone();
+    if let Some(door) = forbidden(domain, plan) {
+        let done = plan.policy.is_none() && plan.identity_removals.is_empty();
+        if done && plan.identity_policies.is_empty() && kept.state.is_some() {
+            record(observed, &kept, &plan.next).await?;
+        }
+        return Ok(Applied::only(door));
     }
     finalizer::hold_domain(context, &cluster.object).await?;
-    finalizer::hold_grants(context, cluster, plan).await?;
 
-    let mut kept = observed.kept.clone();
-    let unrecorded = plan.identity_policies.iter().any(|(key, policy)| {
-        !kept
-            .state
-            .as_ref()
+    let text = plan.policy.as_ref().map(Document::to_text);
+    let waits = text.is_some() && observed.domain.processing;
+    let contested = plan.policy.as_ref().and_then(|policy| {
+        let interval = domain.interval.unsigned_abs();
+        context.contested(&domain.name, &spelled(policy).concat(), interval)
+    });
+    let writes = text.filter(|_| !waits && contested.is_none());
+
+    let before = kept.state.as_ref();
+    let intent = plan.intent(before, &domain.arn);
+    if writes.is_some() {
+        kept = observed.keeper.write(&kept, intent.clone()).await?;
+    } else if is_unrecorded(before, plan)
+        && let Some(record) = without_write(&intent, before)
+    {
+        kept = observed.keeper.write(&kept, record).await?;
+    }
+
+    // What revokes is not kept waiting by IAM; what grants opens the door last.
+    let revokes = writes.is_some() && !plan.removed.is_empty();
+    let wanted = &plan.identity_policies;
+    let mut identity = BTreeMap::new();
+    if !revokes {
+        identity = attach(&observed.clients, wanted).await;
+    }
+    let written = match &writes {
+        Some(text) => Some(write(context, domain, cluster, observed, plan, text).await),
+        None => None,
+    };
+    if matches!(written, Some(Written::Conflicted | Written::No(_))) {
+        let record = without_write(&intent, observed.kept.state.as_ref());
+        match observed.keeper.restore(&kept, record).await {
+            Ok(restored) => kept = restored,
+            Err(error) => warn!(domain = %domain.name, "failed to put the record back: {error}"),
+        }
+    }
+    if revokes {
+        identity = attach(&observed.clients, wanted).await;
+    }
+    // Access goes as early as it can, whatever the door waits for.
+    let attached_still = detach(&observed.clients, plan, &kept).await;
+
+    let mut soon = None;
+    let door = match written {
+        Some(Written::Yes(read_back_soon)) => {
+            soon = Some(read_back_soon);
+            Door::Written
+        }
+        Some(Written::Conflicted) => Door::Waiting {
+            reason: Reason::Conflicted,
+            message: "another writer changed the access policy at the same time; the operator looks again"
+                .to_owned(),
+        },
+        Some(Written::No(
+            error @ (AwsError::ChangeInProgress
+            | AwsError::PolicyRefused
+            | AwsError::Rejected { .. }),
+        )) => waiting(&error),
+        Some(Written::No(error) | Written::Unknown(error)) => return Err(error.into()),
+        None if waits => waiting(&AwsError::ChangeInProgress),
+        None if contested.is_some() => Door::Waiting {
+            reason: Reason::Conflicted,
+            message: "what the operator writes into the access policy is undone each time: find the other writer, or have it leave the operator's statements alone"
+                .to_owned(),
+        },
+        None if observed.domain.policy_active => Door::InForce,
+        None => Door::Applying,
+    };
+    if door == Door::InForce {
+        let mut next = plan.next.clone();
+        let known = kept.state.iter().flat_map(|state| &state.grants);
+        for (uid, grant) in known.filter(|(uid, _)| attached_still.contains(*uid)) {
+            next.grants.entry(uid.clone()).or_insert(grant.clone());
+        }
+        record(observed, &kept, &next).await?;
+    }
+    Ok(Applied {
+        identity,
+        written: soon,
+        contested,
+        attached_still,
+        ..Applied::only(door)
+    })
+}
+
+async fn record(observed: &Observed, kept: &Kept, next: &LastApplied) -> Result<(), Error> {
+    if kept.state.as_ref() != Some(next) {
+        observed.keeper.write(kept, next.clone()).await?;
+    }
+    Ok(())
+}
+
+/// Tells whether an inline policy is to be attached that is not on record yet.
+fn is_unrecorded(before: Option<&LastApplied>, plan: &Plan) -> bool {
+    plan.identity_policies.iter().any(|(key, policy)| {
+        !before
             .and_then(|state| state.grants.get(&key.uid))
             .is_some_and(|grant| {
                 grant
                     .identity_policies
                     .contains(&(policy.role.to_string(), policy.name.clone()))
             })
-    });
-    let waits = plan.policy.is_some() && observed.domain.processing;
-    if unrecorded || (plan.policy.is_some() && !waits) {
-        kept = observed
-            .keeper
-            .write(&kept, plan.intent(kept.state.as_ref(), &domain.arn))
-            .await?;
-    }
-    let identity = attach(&observed.clients, &plan.identity_policies).await;
-    let door = match &plan.policy {
-        Some(_) if waits => waiting(&AwsError::ChangeInProgress),
-        Some(policy) => write(context, domain, cluster, observed, plan, policy).await?,
-        None if observed.domain.policy_active => Door::InForce,
-        None => Door::Applying,
+    })
+}
+
+/// Returns the record of what stands where the write that it announces is not made: as it was
+/// before, and the inline policies. `None` where there was none, so that statements are adopted.
+fn without_write(intent: &LastApplied, before: Option<&LastApplied>) -> Option<LastApplied> {
+    let mut attached = intent
+        .grants
+        .iter()
+        .filter(|(_, grant)| !grant.identity_policies.is_empty())
+        .peekable();
+    let Some(before) = before else {
+        return attached.peek().is_some().then(|| intent.clone());
     };
-    if door == Door::InForce {
-        detach(&observed.clients, plan).await?;
-        if kept.state.as_ref() != Some(&plan.next) {
-            observed.keeper.write(&kept, plan.next.clone()).await?;
-        }
-    }
-    Ok(Applied { door, identity })
+    let mut record = before.clone();
+    record
+        .grants
+        .extend(attached.map(|(uid, grant)| (uid.clone(), grant.clone())));
+    Some(record)
+}
+
+/// What became of a write.
+enum Written {
+    /// AWS took it; whether it may be read back soon.
+    Yes(bool),
+    /// Another writer was first; nothing was sent.
+    Conflicted,
+    /// AWS did not take it.
+    No(AwsError),
+    /// AWS did not answer.
+    Unknown(AwsError),
 }
 
 async fn write(
@@ -142,11 +274,25 @@ async fn write(
     cluster: &Cluster,
     observed: &Observed,
     plan: &Plan,
-    policy: &Document,
-) -> Result<Door, Error> {
-    let text = policy.to_text();
-    match aws_domain::update_policy(&observed.clients, &domain.domain_name, &text).await {
+    text: &str,
+) -> Written {
+    // Much may have happened since the plan was made of it, and the write replaces everything.
+    let read = aws_domain::policy(&observed.clients, &domain.domain_name).await;
+    match read {
+        Ok((policy, version)) => {
+            let same =
+                policy == observed.domain.policy || same_meaning(&policy, &observed.domain.policy);
+            if version != observed.domain.policy_version || !same {
+                return Written::Conflicted;
+            }
+        }
+        Err(error) => return Written::No(error),
+    }
+    match aws_domain::update_policy(&observed.clients, &domain.domain_name, text).await {
         Ok(()) => {
+            // By meaning: what others wrote is read in another order each time.
+            let meaning = plan.policy.as_ref().map(spelled).unwrap_or_default();
+            let soon = context.wrote(&domain.name, &meaning.concat());
             let note = format!(
                 "wrote the access policy: {} statements added, {} removed, {} characters",
                 plan.added.len(),
@@ -163,18 +309,22 @@ async fn write(
                 note,
             )
             .await;
-            Ok(Door::Written)
+            Written::Yes(soon)
         }
-        Err(error @ AwsError::ChangeInProgress) => Ok(waiting(&error)),
-        Err(error @ (AwsError::PolicyRefused | AwsError::Rejected { .. })) => {
-            context.forget_principals();
-            if error == AwsError::PolicyRefused {
-                let added = &plan.added;
-                context.quarantine.refuse(domain, added, &observed.policy);
+        Err(error) => {
+            if matches!(error, AwsError::PolicyRefused | AwsError::Rejected { .. }) {
+                context.forget_principals(&quarantine::principals(&plan.added));
+                let principal = error == AwsError::PolicyRefused;
+                context
+                    .quarantine
+                    .refuse(domain, plan, &observed.policy, principal);
             }
-            Ok(waiting(&error))
+            if error.is_definite() {
+                Written::No(error)
+            } else {
+                Written::Unknown(error)
+            }
         }
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -190,9 +340,21 @@ async fn attach(
     clients: &Clients,
     wanted: &[(GrantKey, IdentityPolicy)],
 ) -> BTreeMap<GrantKey, Result<(), AwsError>> {
+    let deadline = Instant::now() + IAM_LIMIT;
+    let done: Vec<_> = stream::iter(wanted)
+        .map(|(key, policy)| async move {
+            let attached = attach_one(clients, policy);
+            let result = observe::until(deadline, "PutRolePolicy", attached).await;
+            if let Err(error) = &result {
+                warn!(role = %policy.role, policy = %policy.name, "failed to attach an inline policy: {error}");
+            }
+            (key, result)
+        })
+        .buffer_unordered(IAM_CALLS)
+        .collect()
+        .await;
     let mut results: BTreeMap<GrantKey, Result<(), AwsError>> = BTreeMap::new();
-    for (key, policy) in wanted {
-        let result = attach_one(clients, policy).await;
+    for (key, result) in done {
         let so_far = results.entry(key.clone()).or_insert(Ok(()));
         if so_far.is_ok() {
             *so_far = result;
@@ -213,25 +375,42 @@ async fn attach_one(clients: &Clients, policy: &IdentityPolicy) -> Result<(), Aw
 }
 
 fn same_meaning(one: &str, other: &str) -> bool {
-    let spell = |text: &str| {
-        let document = Document::parse(text).ok()?;
-        let mut statements: Vec<String> = document
-            .statements()
-            .iter()
-            .map(canonical::spelling)
-            .collect();
-        statements.sort_unstable();
-        Some(statements)
-    };
+    let spell = |text: &str| Some(spelled(&Document::parse(text).ok()?));
     spell(one).is_some_and(|one| Some(one) == spell(other))
 }
 
-/// Removes the inline policies that no grant asks for any more.
-async fn detach(clients: &Clients, plan: &Plan) -> Result<(), AwsError> {
-    for (role, policy) in &plan.identity_removals {
-        detach_one(clients, role, policy).await?;
-    }
-    Ok(())
+fn spelled(document: &Document) -> Vec<String> {
+    let statements = document.statements().iter();
+    let mut spelled: Vec<String> = statements.map(canonical::spelling).collect();
+    spelled.sort_unstable();
+    spelled
+}
+
+/// Removes the inline policies that no grant asks for any more; returns the UIDs of the grants on
+/// record of which one could not be removed.
+async fn detach(clients: &Clients, plan: &Plan, kept: &Kept) -> BTreeSet<String> {
+    let deadline = Instant::now() + IAM_LIMIT;
+    let failed: BTreeSet<&(String, String)> = stream::iter(&plan.identity_removals)
+        .map(|removal| async move {
+            let (role, policy) = removal;
+            let detached = detach_one(clients, role, policy);
+            match observe::until(deadline, "DeleteRolePolicy", detached).await {
+                Ok(()) => None,
+                Err(error) => {
+                    warn!(%role, %policy, "failed to remove an inline policy: {error}");
+                    Some(removal)
+                }
+            }
+        })
+        .buffer_unordered(IAM_CALLS)
+        .filter_map(async |failed| failed)
+        .collect()
+        .await;
+    let known = kept.state.iter().flat_map(|state| &state.grants);
+    known
+        .filter(|(_, grant)| grant.identity_policies.iter().any(|it| failed.contains(it)))
+        .map(|(uid, _)| uid.clone())
+        .collect()
 }
 
 pub(super) async fn detach_one(

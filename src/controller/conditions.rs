@@ -61,7 +61,12 @@ pub fn domain(
             }
         }
     };
-    vec![said(ty::READY), said(ty::ACCESS_POLICY_APPLIED)]
+    let ready = match &plan.withheld {
+        // Louder than the rest of the policy being in order.
+        Some(hold) => Statement::fails(ty::READY, hold.reason, hold.message.clone()),
+        None => said(ty::READY),
+    };
+    vec![ready, said(ty::ACCESS_POLICY_APPLIED)]
 }
 
 /// Says what becomes of a grant; `Ready` comes first.
@@ -84,8 +89,8 @@ pub fn grant(
         Outcome::Refused(rejection) => return refused(rejection),
         Outcome::Undecided(rejection) => return undecided(rejection),
         Outcome::Deleting => {
-            let message = "the grant is deleted; it is being revoked";
-            return vec![Statement::fails(ty::READY, Reason::Pending, message)];
+            let still_attached = applied.attached_still.contains(&key.uid);
+            return vec![deleting(domain, still_attached, &applied.door)];
         }
     };
     let door = door(domain, in_place && settled, by_others, &applied.door);
@@ -121,6 +126,39 @@ pub fn grant(
         ));
     }
     said
+}
+
+/// Says what a deleted grant waits for.
+fn deleting(domain: &Domain, still_attached: bool, door: &Door) -> Statement {
+    let name = &domain.name;
+    let (reason, waits) = match door {
+        Door::Held { reason, .. } => (
+            *reason,
+            format!("it is revoked once the admin of domain {name} has acted: its status says why"),
+        ),
+        Door::Waiting { reason, .. } => (
+            *reason,
+            format!(
+                "it is revoked as soon as domain {name} can be written; that is tried again by itself"
+            ),
+        ),
+        Door::NotWritten { reason } => (
+            *reason,
+            format!(
+                "it is revoked once domain {name} is written again, which its admin has turned off"
+            ),
+        ),
+        _ if still_attached => (
+            Reason::Unavailable,
+            "its inline policy could not be removed from a role yet; that is tried again by itself"
+                .to_owned(),
+        ),
+        Door::InForce | Door::Written | Door::Applying => {
+            (Reason::Pending, "it is being revoked".to_owned())
+        }
+    };
+    let message = format!("the grant is deleted; {waits}");
+    Statement::fails(ty::READY, reason, message)
 }
 
 fn door(domain: &Domain, in_place: bool, by_others: bool, door: &Door) -> Statement {
@@ -168,9 +206,9 @@ fn identity(result: &Result<(), AwsError>) -> Statement {
     match result {
         Ok(()) => Statement::holds(TYPE, Reason::Reconciled, "attached to every role"),
         Err(error @ (AwsError::Rejected { .. } | AwsError::NotFound)) => {
-            Statement::fails(TYPE, Reason::IdentityPolicyRefused, error.to_string())
+            Statement::fails(TYPE, Reason::IdentityPolicyRefused, error.brief())
         }
-        Err(error) => Statement::fails(TYPE, super::error::aws_reason(error), error.to_string()),
+        Err(error) => Statement::fails(TYPE, super::error::aws_reason(error), error.brief()),
     }
 }
 

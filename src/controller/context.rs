@@ -1,13 +1,14 @@
 //! What every reconcile shares.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
+use kube::{Client, ResourceExt};
 
 use super::Config;
+use super::observe::session_name;
 use super::orphan::Orphans;
 use super::quarantine::Quarantine;
 use super::queue::{Bursts, Stores};
@@ -29,6 +30,9 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// throttles.
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
+/// So often the same text is written without having been read back before it is called contested.
+const SAME_WRITES: u32 = 3;
+
 /// What every reconcile shares.
 pub struct Context {
     /// The cluster.
@@ -49,6 +53,18 @@ pub struct Context {
     pub quarantine: Quarantine,
     principals: Mutex<HashMap<EntityArn, (bool, Instant)>>,
     tries: Mutex<HashMap<String, u32>>,
+    writes: Mutex<HashMap<String, Writes>>,
+}
+
+/// The writes of a domain since its policy was last in force.
+#[derive(Debug)]
+struct Writes {
+    /// How many there were.
+    count: u32,
+    /// How many of them, at the end, were of the same text.
+    same: u32,
+    text: String,
+    last: Instant,
 }
 
 impl Context {
@@ -69,6 +85,7 @@ impl Context {
             quarantine: Quarantine::default(),
             principals: Mutex::default(),
             tries: Mutex::default(),
+            writes: Mutex::default(),
         }
     }
 
@@ -93,12 +110,12 @@ impl Context {
         known.insert(arn.clone(), (exists, Instant::now()));
     }
 
-    /// Forgets what is believed about every principal, after AWS refused one of them.
-    pub fn forget_principals(&self) {
+    /// Forgets what is believed about principals, after AWS refused one of them.
+    pub fn forget_principals(&self, refused: &BTreeSet<String>) {
         self.principals
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+            .retain(|arn, _| !refused.contains(arn.as_str()));
     }
 
     /// Returns how long to wait before the next try on a domain: doubled with each, with jitter.
@@ -118,5 +135,63 @@ impl Context {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(domain);
+    }
+
+    /// Forgets the writes of a domain, once its policy is in force.
+    pub fn settled(&self, domain: &str) {
+        self.writes().remove(domain);
+    }
+
+    fn writes(&self) -> MutexGuard<'_, HashMap<String, Writes>> {
+        self.writes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note that a domain's policy was written; tells whether it may be read back soon: later
+    /// with each write that did not come into force, unless the next one has to wait anyhow.
+    pub fn wrote(&self, domain: &str, text: &str) -> bool {
+        let mut writes = self.writes();
+        let now = Instant::now();
+        let known = writes.entry(domain.to_owned()).or_insert_with(|| Writes {
+            count: 0,
+            same: 0,
+            text: text.to_owned(),
+            last: now,
+        });
+        known.count += 1;
+        known.last = now;
+        if known.text == text {
+            known.same += 1;
+        } else {
+            known.same = 1;
+            text.clone_into(&mut known.text);
+        }
+        known.count == 1 || known.same >= SAME_WRITES
+    }
+
+    /// Returns how long a text is not to be written again, that was written time and again and
+    /// never read back: somebody undoes it, and would not be impressed by haste.
+    pub fn contested(&self, domain: &str, text: &str, interval: Duration) -> Option<Duration> {
+        let writes = self.writes();
+        let known = writes.get(domain)?;
+        if known.same < SAME_WRITES || known.text != text {
+            return None;
+        }
+        let left = interval.saturating_sub(known.last.elapsed());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Forgets everything about a domain that is gone.
+    pub async fn forget_domain(&self, domain: &str) {
+        self.reset_tries(domain);
+        self.settled(domain);
+        self.quarantine.forget(domain);
+        let domains = self.stores.domains.state();
+        let in_use: BTreeSet<String> = domains
+            .iter()
+            .filter(|object| object.name_any() != domain)
+            .filter_map(|object| object.0.as_ref().ok())
+            .map(|object| session_name(&object.spec.domain_name))
+            .collect();
+        self.sessions.retain(|name| in_use.contains(name)).await;
     }
 }

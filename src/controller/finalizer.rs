@@ -1,25 +1,28 @@
 //! Keeps what is granted from going before it is revoked, and lets go of it afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tracing::warn;
 
 use super::apply::{PATCHES, detach_one, publish};
 use super::context::Context;
 use super::error::Error;
 use super::observe::{self, Cluster};
+use super::queue::Domain as GuardedDomain;
 use super::state::Keeper;
 use crate::api::access::DomainAccess;
 use crate::api::domain::{OpenSearchDomain, PolicyMode};
 use crate::api::name::{FIELD_MANAGER, FINALIZER};
 use crate::policy::domain::Domain;
 use crate::policy::plan::{Outcome, Plan};
+use crate::policy::validate::GrantKey;
 
 /// Puts the finalizer on the domain.
 pub async fn hold_domain(context: &Context, object: &OpenSearchDomain) -> Result<(), Error> {
@@ -31,19 +34,32 @@ pub async fn hold_domain(context: &Context, object: &OpenSearchDomain) -> Result
 }
 
 /// Puts the finalizer on every grant that is about to be in the policy, so that it cannot go
-/// without being revoked.
-pub async fn hold_grants(context: &Context, cluster: &Cluster, plan: &Plan) -> Result<(), Error> {
-    let granted = plan
+/// without being revoked; returns the grants that cannot be held.
+///
+/// `held` are those that were held a moment ago.
+pub async fn hold_grants(
+    context: &Context,
+    cluster: &Cluster,
+    plan: &Plan,
+    held: &mut BTreeSet<GrantKey>,
+) -> BTreeSet<GrantKey> {
+    let granted: Vec<_> = plan
         .outcomes
         .iter()
-        .filter_map(|(key, outcome)| match outcome {
-            Outcome::Granted { .. } => cluster.grant(key),
-            _ => None,
-        });
+        .filter(|(key, outcome)| matches!(outcome, Outcome::Granted { .. }) && !held.contains(*key))
+        .filter_map(|(key, _)| Some((key, cluster.grant(key)?)))
+        .collect();
+    held.extend(granted.iter().map(|(key, _)| (*key).clone()));
     stream::iter(granted)
-        .map(|grant| async move { hold(&grants_of(context, grant), grant.as_ref()).await })
+        .map(|(key, grant)| async move {
+            let written = hold(&grants_of(context, grant), grant.as_ref()).await;
+            let error = written.err()?;
+            warn!(namespace = %key.namespace, name = %key.name, "a grant is left out: {error}");
+            Some(key.clone())
+        })
         .buffer_unordered(PATCHES)
-        .try_collect()
+        .filter_map(async |failed| failed)
+        .collect()
         .await
 }
 
@@ -124,19 +140,26 @@ where
     }
 }
 
-/// Lets go of what is being deleted, now that the policy has nothing of it any more.
+/// Lets go of what is being deleted, now that the policy has nothing of it any more; tells whether
+/// all of it could be.
+///
+/// `but` are the UIDs of grants that have something left elsewhere.
 pub async fn finish_deletions(
     context: &Context,
     cluster: &Cluster,
     plan: &Plan,
-) -> Result<(), Error> {
+    but: &BTreeSet<String>,
+) -> Result<bool, Error> {
     if cluster.is_deleting() {
-        return forget(context, &cluster.object).await;
+        if but.is_empty() {
+            forget(context, &cluster.object).await?;
+        }
+        return Ok(but.is_empty());
     }
     let deleted: Vec<&Arc<DomainAccess>> = plan
         .outcomes
         .iter()
-        .filter(|(_, outcome)| **outcome == Outcome::Deleting)
+        .filter(|(key, outcome)| **outcome == Outcome::Deleting && !but.contains(&key.uid))
         .filter_map(|(key, _)| cluster.grant(key))
         .filter(|grant| {
             grant
@@ -145,7 +168,7 @@ pub async fn finish_deletions(
                 .any(|finalizer| finalizer == FINALIZER)
         })
         .collect();
-    stream::iter(deleted)
+    let all = stream::iter(deleted)
         .map(|grant| async move {
             let note = format!("revoked on domain {}", grant.spec.domain_ref.name);
             publish(
@@ -157,11 +180,20 @@ pub async fn finish_deletions(
                 note,
             )
             .await;
-            release(&grants_of(context, grant), grant.as_ref()).await
+            match release(&grants_of(context, grant), grant.as_ref()).await {
+                Ok(()) => true,
+                Err(error) => {
+                    if !error.is_momentary() {
+                        warn!(grant = %grant.name_any(), "failed to let go of a deleted grant: {error}");
+                    }
+                    false
+                }
+            }
         })
         .buffer_unordered(PATCHES)
-        .try_collect()
-        .await
+        .fold(true, async |all, gone| all && gone)
+        .await;
+    Ok(all)
 }
 
 /// Lets go of what is deleted, of a domain that AWS does not have: its policy went with it, and
@@ -214,6 +246,44 @@ pub async fn forget(context: &Context, object: &OpenSearchDomain) -> Result<(), 
         .remove()
         .await?;
     release_domain(context, object).await
+}
+
+/// Forgets a domain whose object is being deleted and cannot be parsed.
+pub async fn forget_unreadable(context: &Context, object: &GuardedDomain) -> Result<(), Error> {
+    let namespace = &context.config.namespace;
+    Keeper::new(context.client.clone(), namespace, &object.name_any())
+        .remove()
+        .await?;
+    release(&Api::<GuardedDomain>::all(context.client.clone()), object).await
+}
+
+/// Lets go of the deleted grants of a domain that another object manages. What is on record for
+/// one stays until the record is looked after.
+pub async fn finish_rivalled(
+    context: &Context,
+    domain: &Domain,
+    cluster: &Cluster,
+) -> Result<(), Error> {
+    if cluster.is_deleting() {
+        return forget(context, &cluster.object).await;
+    }
+    let keeper = Keeper::new(
+        context.client.clone(),
+        &context.config.namespace,
+        &domain.name,
+    );
+    let record = keeper.read().await?.state.unwrap_or_default();
+    for grant in &cluster.grants {
+        let recorded = grant
+            .metadata
+            .uid
+            .as_ref()
+            .is_some_and(|uid| record.grants.contains_key(uid));
+        if grant.metadata.deletion_timestamp.is_some() && !recorded {
+            release(&grants_of(context, grant), grant.as_ref()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes the finalizer off a domain.

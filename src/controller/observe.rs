@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use kube::api::Api;
 use kube::{Resource, ResourceExt};
+use tokio::time::Instant;
+use tracing::warn;
 
 use super::context::Context;
 use super::error::Error;
@@ -29,6 +32,9 @@ use crate::policy::verdict::{NamespaceLabels, Verdict};
 
 /// How many principals are looked up at a time.
 const LOOKUPS: usize = 8;
+
+/// The longest that all look-ups may take together: what grants wait for, revocations must not.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
 
 /// A domain and its grants, as the cluster has them.
 pub struct Cluster {
@@ -112,6 +118,26 @@ pub async fn cluster(name: &str, context: &Context) -> Result<Found, Error> {
     })))
 }
 
+/// Returns the object that manages the same domain of AWS and is older, and so does it alone.
+#[must_use]
+pub fn older_rival(context: &Context, object: &OpenSearchDomain) -> Option<String> {
+    let age = |it: &OpenSearchDomain| (it.creation_timestamp(), it.name_any());
+    let ours = (names(object), age(object));
+    let all = context.stores.domains.state();
+    let rivals = all.iter().filter_map(|it| it.0.as_ref().ok());
+    rivals
+        .filter(|it| names(it) == ours.0 && age(it) < ours.1 && it.name_any() != object.name_any())
+        .map(age)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Returns what says which domain of AWS an object is about.
+pub(super) fn names(object: &OpenSearchDomain) -> (&str, &str, &str) {
+    let spec = &object.spec;
+    (&spec.account_id, &spec.region, &spec.domain_name)
+}
+
 fn key_of(grant: &Grant) -> GrantKey {
     GrantKey {
         namespace: grant.namespace().unwrap_or_default(),
@@ -171,8 +197,12 @@ pub(super) fn session(domain: &Domain) -> SessionKey {
         account: domain.account.clone(),
         region: domain.region.clone(),
         role: role.map(|(arn, external_id)| (arn.to_string(), external_id.clone())),
-        session_name: format!("opensearch-access.{}", domain.domain_name),
+        session_name: session_name(&domain.domain_name),
     }
+}
+
+pub(super) fn session_name(domain: &str) -> String {
+    format!("opensearch-access.{domain}")
 }
 
 /// Adds the grants that cannot be parsed and were applied before: refused, rather than vanished.
@@ -203,14 +233,19 @@ pub async fn principals(
     let own = plan::entities(grants)
         .into_iter()
         .filter(|arn| arn.account() == domain.account);
+    let deadline = Instant::now() + LOOKUP_LIMIT;
     let answers: BTreeMap<_, _> = stream::iter(own)
         .map(|arn| async move {
             if let Some(exists) = context.principal(&arn) {
                 return (arn, Ok(exists));
             }
-            let answer = identity::exists(&observed.clients, &arn).await;
-            if let Ok(exists) = answer {
-                context.remember_principal(&arn, exists);
+            let asked = identity::exists(&observed.clients, &arn);
+            let answer = until(deadline, "the look-up in IAM", asked).await;
+            match &answer {
+                Ok(exists) => context.remember_principal(&arn, *exists),
+                Err(error) => {
+                    warn!(domain = %domain.name, %arn, "failed to look up a principal: {error}");
+                }
             }
             (arn, answer)
         })
@@ -242,7 +277,7 @@ pub async fn principals(
                 Err(error) => Some(Rejection::new(
                     Reason::PrincipalUnknown,
                     field,
-                    format!("whether {arn} exists could not be asked: {error}"),
+                    format!("whether {arn} exists could not be asked: {}", error.brief()),
                 )),
             }
         });
@@ -250,6 +285,24 @@ pub async fn principals(
             *verdict = refuse(grant, rejection);
         }
     }
+}
+
+/// Waits for an answer of AWS until a time that it shares with others; after that, nothing is asked.
+pub(super) async fn until<T>(
+    deadline: Instant,
+    operation: &'static str,
+    asked: impl Future<Output = Result<T, AwsError>>,
+) -> Result<T, AwsError> {
+    let late = || AwsError::Unavailable {
+        operation,
+        message: "it was not answered in time".to_owned(),
+    };
+    if Instant::now() >= deadline {
+        return Err(late());
+    }
+    tokio::time::timeout_at(deadline, asked)
+        .await
+        .unwrap_or_else(|_| Err(late()))
 }
 
 fn refuse(grant: &ValidatedGrant, rejection: Rejection) -> Verdict {
@@ -267,7 +320,10 @@ pub async fn confirm_vanished(
     last: Option<&LastApplied>,
     plan: &Plan,
 ) -> Result<(), Error> {
-    if plan.policy.is_none() && plan.identity_removals.is_empty() || plan.hold.is_some() {
+    if plan.policy.is_none() && plan.identity_removals.is_empty()
+        || plan.hold.is_some()
+        || plan.withheld.is_some()
+    {
         return Ok(());
     }
     for (uid, grant) in last.into_iter().flat_map(|last| &last.grants) {

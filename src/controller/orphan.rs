@@ -74,6 +74,7 @@ async fn once(domain: &str, context: &Context) -> Result<(), Error> {
     {
         return Ok(());
     }
+    context.forget_domain(domain).await;
     for grant in context.stores.grants.state() {
         let Ok(grant) = &grant.0 else { continue };
         if grant.spec.domain_ref.name != domain {

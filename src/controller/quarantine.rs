@@ -11,6 +11,9 @@
 //! ```
 //!
 //! Nothing is widened by it: who is held is in no policy, and revocations go ahead.
+//!
+//! Where AWS refuses a policy for another reason, the same is done with the grants that the write
+//! was to add, each by itself.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,6 +27,7 @@ use crate::policy::Rejection;
 use crate::policy::document::{Document, Statement};
 use crate::policy::domain::Domain;
 use crate::policy::permission::ANYONE;
+use crate::policy::plan::{Outcome, Plan};
 use crate::policy::validate::{GrantKey, Principal, ValidatedGrant};
 use crate::policy::verdict::Verdict;
 
@@ -176,20 +180,19 @@ impl Quarantine {
         let Some(suspects) = domains.get_mut(&domain.name) else {
             return;
         };
-        let named = grants
+        let names = grants
             .values()
             .filter_map(|verdict| match verdict {
                 Verdict::Valid(grant) => Some(grant),
                 _ => None,
             })
             .flat_map(|grant| {
-                grant
-                    .principals
-                    .iter()
-                    .filter_map(|it| spelling(it, domain))
+                let principals = grant.principals.iter();
+                let names = principals.filter_map(|it| spelling(it, domain));
+                names.chain([named(&grant.key)])
             })
             .collect();
-        suspects.begin(&named, Instant::now());
+        suspects.begin(&names, Instant::now());
         if suspects.is_empty() {
             domains.remove(&domain.name);
             return;
@@ -203,18 +206,31 @@ impl Quarantine {
         }
     }
 
-    /// Takes note that AWS refused a policy; tells whether a principal may be why, so that the
-    /// next round is another.
-    pub fn refuse(&self, domain: &Domain, added: &[Statement], observed: &Document) -> bool {
-        let known = principals(observed.statements());
-        let suspects: BTreeSet<String> = principals(added).difference(&known).cloned().collect();
+    /// Takes note that AWS refused a policy, for one of its principals or for another reason.
+    pub fn refuse(&self, domain: &Domain, plan: &Plan, observed: &Document, principal: bool) {
+        let mut suspects = BTreeSet::new();
+        if principal {
+            let known = principals(observed.statements());
+            let added = principals(&plan.added);
+            suspects = added.difference(&known).cloned().collect();
+        }
+        if suspects.is_empty() {
+            let added = plan.outcomes.iter().filter(
+                |(_, outcome)| matches!(outcome, Outcome::Granted { in_place, .. } if !in_place),
+            );
+            suspects = added.map(|(key, _)| named(key)).collect();
+        }
         let mut domains = self.lock();
         if suspects.is_empty() && !domains.contains_key(&domain.name) {
-            return false;
+            return;
         }
         let held = domains.entry(domain.name.clone()).or_default();
         held.refuse(&suspects, Instant::now());
-        !suspects.is_empty()
+    }
+
+    /// Forgets a domain.
+    pub fn forget(&self, domain: &str) {
+        self.lock().remove(domain);
     }
 
     /// Takes note that AWS took a policy, or that none had to be written.
@@ -232,6 +248,19 @@ impl Quarantine {
 
 /// Returns a grant's verdict where one of its principals is held.
 fn judge(grant: &ValidatedGrant, domain: &Domain, suspects: &Suspects) -> Option<Verdict> {
+    if let Some(held) = suspects.held(&named(&grant.key)) {
+        let message = match held {
+            Held::Refused => {
+                "AWS refuses an access policy with this grant: correct it; it is tried again by itself"
+            }
+            Held::Untried => {
+                "AWS refused an access policy with this grant among others; which of them it takes is being tried"
+            }
+        };
+        // What stands of it was taken once.
+        let rejection = Rejection::new(Reason::PolicyRejected, "", message);
+        return Some(Verdict::Undecided(Box::new(grant.clone()), rejection));
+    }
     grant.principals.iter().enumerate().find_map(|(index, principal)| {
         let name = spelling(principal, domain)?;
         let held = suspects.held(&name)?;
@@ -259,6 +288,11 @@ fn judge(grant: &ValidatedGrant, domain: &Domain, suspects: &Suspects) -> Option
     })
 }
 
+/// Names a grant among the suspects.
+fn named(grant: &GrantKey) -> String {
+    format!("grant {}", grant.uid)
+}
+
 /// Returns a principal as the policy spells it; `None` for what every policy may name.
 fn spelling(principal: &Principal, domain: &Domain) -> Option<String> {
     match principal {
@@ -272,7 +306,7 @@ fn spelling(principal: &Principal, domain: &Domain) -> Option<String> {
 }
 
 /// Returns the principals that statements name.
-fn principals(statements: &[Statement]) -> BTreeSet<String> {
+pub(super) fn principals(statements: &[Statement]) -> BTreeSet<String> {
     let named = statements
         .iter()
         .filter_map(|statement| statement.members().get("Principal")?.get("AWS"));

@@ -1,6 +1,6 @@
 //! Which change asks for which domain, and how a burst of changes becomes one reconcile.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 
+use super::observe::names;
 use crate::api::access::DomainAccess;
 use crate::api::domain::OpenSearchDomain;
 
@@ -101,16 +102,46 @@ impl Queue {
         bursts: Arc<Bursts>,
     ) -> impl Stream<Item = Result<ObjectRef<Domain>, Infallible>> + Send {
         let stores = self.stores;
-        let all = move || {
-            stores
-                .domains
-                .state()
+        let bursts_keep = Arc::clone(&bursts);
+        let by_labels = |domain: &OpenSearchDomain| {
+            let mut consent = domain.spec.consent.iter();
+            consent.any(|entry| entry.namespace_selector.is_some())
+        };
+        let those = {
+            let stores = stores.clone();
+            move |wanted: &dyn Fn(&OpenSearchDomain) -> bool| {
+                let domains = stores.domains.state();
+                let wanted = domains.iter().filter(|it| it.0.as_ref().is_ok_and(wanted));
+                wanted
+                    .map(|domain| ObjectRef::from_obj(&**domain))
+                    .collect()
+            }
+        };
+        let all = move || -> Vec<ObjectRef<Domain>> {
+            let domains = stores.domains.state();
+            bursts_keep.keep(&stores);
+            domains
                 .iter()
                 .map(|domain| ObjectRef::from_obj(&**domain))
                 .collect()
         };
         let domains = {
             let (all, bursts) = (all.clone(), Arc::clone(&bursts));
+            // Which of two objects manages a domain of AWS is decided by both.
+            let note = {
+                let those = those.clone();
+                move |domain: &Domain, gone| {
+                    let mut found = bursts.domain(domain, gone);
+                    if let (false, Ok(changed)) = (found.is_empty(), &domain.0) {
+                        let rivals = |it: &OpenSearchDomain| {
+                            names(it) == names(changed) && it.name_any() != changed.name_any()
+                        };
+                        let rivals: Vec<_> = those(&rivals);
+                        found.extend(rivals);
+                    }
+                    found
+                }
+            };
             watcher(
                 Api::<Domain>::all(self.client.clone()),
                 watcher::Config::default(),
@@ -119,15 +150,15 @@ impl Queue {
             .reflect(self.domains)
             .map(move |event| match logged(event) {
                 Some(watcher::Event::Apply(domain) | watcher::Event::InitApply(domain)) => {
-                    bursts.domain(&domain, false)
+                    note(&domain, false)
                 }
-                Some(watcher::Event::Delete(domain)) => bursts.domain(&domain, true),
+                Some(watcher::Event::Delete(domain)) => note(&domain, true),
                 Some(watcher::Event::InitDone) => all(),
                 None | Some(watcher::Event::Init) => Vec::new(),
             })
         };
         let grants = {
-            let all = all.clone();
+            let (all, bursts) = (all.clone(), Arc::clone(&bursts));
             watcher(
                 Api::<Grant>::all(self.client.clone()),
                 watcher::Config::default(),
@@ -136,9 +167,11 @@ impl Queue {
             .reflect(self.grants)
             .map(move |event| match logged(event) {
                 Some(watcher::Event::Apply(grant) | watcher::Event::InitApply(grant)) => {
-                    bursts.grant(&grant, false)
+                    bursts.grant(&grant, false).unwrap_or_else(&all)
                 }
-                Some(watcher::Event::Delete(grant)) => bursts.grant(&grant, true),
+                Some(watcher::Event::Delete(grant)) => {
+                    bursts.grant(&grant, true).unwrap_or_else(&all)
+                }
                 Some(watcher::Event::InitDone) => all(),
                 _ => Vec::new(),
             })
@@ -150,9 +183,17 @@ impl Queue {
         .default_backoff()
         .reflect(self.namespaces)
         .map(move |event| match logged(event) {
-            Some(
-                watcher::Event::Apply(_) | watcher::Event::Delete(_) | watcher::Event::InitDone,
-            ) => all(),
+            Some(watcher::Event::Apply(namespace)) if bursts.namespace(&namespace, false) => {
+                those(&by_labels)
+            }
+            Some(watcher::Event::Delete(namespace)) if bursts.namespace(&namespace, true) => {
+                those(&by_labels)
+            }
+            Some(watcher::Event::InitApply(namespace)) => {
+                bursts.namespace(&namespace, false);
+                Vec::new()
+            }
+            Some(watcher::Event::InitDone) => all(),
             _ => Vec::new(),
         });
         stream::select_all([domains.boxed(), grants.boxed(), namespaces.boxed()])
@@ -178,6 +219,8 @@ struct BurstState {
     waiting: HashMap<String, Burst>,
     /// What was last seen of each object, so that the operator's own status writes start nothing.
     seen: HashMap<String, Seen>,
+    /// The labels of each namespace.
+    labels: HashMap<String, BTreeMap<String, String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,14 +252,42 @@ impl Bursts {
         self.note(domain.uid(), seen, gone, true)
     }
 
-    /// Takes note of a grant's event, and gives the domains to look at.
-    fn grant(&self, grant: &Grant, gone: bool) -> Vec<ObjectRef<Domain>> {
-        let domain = match &grant.0 {
-            Ok(grant) => grant.spec.domain_ref.name.clone(),
-            Err(_) => match self.lock().seen.get(&grant.uid().unwrap_or_default()) {
-                Some(before) => before.domain.clone(),
-                None => return Vec::new(),
-            },
+    /// Takes note of a namespace's event; tells whether its labels are others than before.
+    fn namespace(&self, namespace: &NamespaceMeta, gone: bool) -> bool {
+        let mut state = self.lock();
+        let name = namespace.name_any();
+        if gone {
+            return state.labels.remove(&name).is_some();
+        }
+        let labels = namespace.labels().clone();
+        state.labels.insert(name, labels.clone()) != Some(labels)
+    }
+
+    /// Forgets the objects that went while nobody watched.
+    fn keep(&self, stores: &Stores) {
+        let domains = stores.domains.state();
+        let grants = stores.grants.state();
+        let namespaces = stores.namespaces.state();
+        let uids: HashSet<String> = domains
+            .iter()
+            .filter_map(|it| it.uid())
+            .chain(grants.iter().filter_map(|it| it.uid()))
+            .collect();
+        let names: HashSet<String> = namespaces.iter().map(|it| it.name_any()).collect();
+        let mut state = self.lock();
+        state.seen.retain(|uid, _| uids.contains(uid));
+        state.labels.retain(|name, _| names.contains(name));
+    }
+
+    /// Takes note of a grant's event, and gives the domains to look at; `None` where it cannot be
+    /// parsed and it is not known which domain it named.
+    fn grant(&self, grant: &Grant, gone: bool) -> Option<Vec<ObjectRef<Domain>>> {
+        let domain = if let Ok(grant) = &grant.0 {
+            grant.spec.domain_ref.name.clone()
+        } else {
+            let state = self.lock();
+            let before = state.seen.get(&grant.uid().unwrap_or_default())?;
+            before.domain.clone()
         };
         let deleting = grant.meta().deletion_timestamp.is_some();
         let seen = Seen {
@@ -225,7 +296,7 @@ impl Bursts {
             domain,
             annotations: BTreeMap::new(),
         };
-        self.note(grant.uid(), seen, gone, gone || deleting)
+        Some(self.note(grant.uid(), seen, gone, gone || deleting))
     }
 
     fn note(

@@ -1,11 +1,12 @@
 //! One domain, from manifests to AWS: the steps, and nothing else.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
 
 use super::apply::{self, Applied, Door};
 use super::context::{Context, MISSING_FOR};
@@ -13,14 +14,22 @@ use super::error::Error;
 use super::queue::Domain as Guarded;
 use super::{finalizer, observe, status};
 use crate::api::condition::Reason;
-use crate::api::domain::{DeletionPolicy, OpenSearchDomain};
+use crate::api::domain::DeletionPolicy;
+use crate::policy::Rejection;
 use crate::policy::domain::Domain;
 use crate::policy::guard;
 use crate::policy::plan::{self, Input, Outcome, Plan};
+use crate::policy::validate::GrantKey;
 use crate::policy::verdict::{self, Verdict};
 
 /// The longest that one reconcile may take; kube's own retries alone could take minutes.
 const TIME_LIMIT: Duration = Duration::from_mins(2);
+
+/// What is left on top of that for reading the cluster and writing the status.
+const GRACE: Duration = Duration::from_mins(1);
+
+/// How soon it is made sure of that no older object names the same domain any more.
+const RIVAL_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How soon after a write the policy is read back.
 const READ_BACK_AFTER: Duration = Duration::from_secs(1);
@@ -35,17 +44,25 @@ pub async fn reconcile(domain: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     if let Some(left) = context.bursts.wait(&name) {
         return Ok(Action::requeue(left));
     }
-    tokio::time::timeout(TIME_LIMIT, Box::pin(steps(&name, &context)))
+    let limit = TIME_LIMIT + GRACE;
+    tokio::time::timeout(limit, Box::pin(steps(&name, &context)))
         .await
-        .unwrap_or(Err(Error::TimedOut(TIME_LIMIT.as_secs())))
+        .unwrap_or(Err(Error::TimedOut(limit.as_secs())))
 }
 
 async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
     // observe the cluster (client)
     let cluster = match observe::cluster(name, context).await? {
         observe::Found::Cluster(cluster) => cluster,
-        observe::Found::Gone => return Ok(Action::await_change()),
+        observe::Found::Gone => {
+            context.forget_domain(name).await;
+            return Ok(Action::await_change());
+        }
         observe::Found::Unreadable(object, rule) => {
+            if object.meta().deletion_timestamp.is_some() {
+                finalizer::forget_unreadable(context, &object).await?;
+                return Ok(Action::await_change());
+            }
             status::unreadable(context, &object, &rule).await?;
             return Ok(Action::await_change());
         }
@@ -56,9 +73,10 @@ async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
     let domain = match Domain::parse(&cluster.object) {
         Ok(domain) => domain,
         Err(broken) => {
-            status::invalid(context, &cluster, &broken, now).await?;
             if cluster.is_deleting() {
-                finalizer::release_domain(context, &cluster.object).await?;
+                finalizer::forget(context, &cluster.object).await?;
+            } else {
+                status::invalid(context, &cluster, &broken, now).await?;
             }
             return Ok(Action::await_change());
         }
@@ -68,7 +86,20 @@ async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
         return Ok(Action::await_change());
     }
 
-    match reconcile_domain(context, &domain, &cluster, now).await {
+    if let Some(older) = observe::older_rival(context, &cluster.object) {
+        finalizer::finish_rivalled(context, &domain, &cluster).await?;
+        if cluster.is_deleting() {
+            return Ok(Action::await_change());
+        }
+        status::rivalled(context, &cluster, &older, now).await?;
+        return Ok(Action::requeue(RIVAL_INTERVAL));
+    }
+
+    let reconciled = reconcile_domain(context, &domain, &cluster, now);
+    let reconciled = tokio::time::timeout(TIME_LIMIT, Box::pin(reconciled))
+        .await
+        .unwrap_or(Err(Error::TimedOut(TIME_LIMIT.as_secs())));
+    match reconciled {
         Ok(action) => Ok(action),
         Err(error) if error.is_momentary() => Err(error),
         Err(error) => {
@@ -117,44 +148,115 @@ async fn reconcile_domain(
     context.quarantine.hold(domain, &mut grants);
 
     // plan and guard (no client)
-    let plan = plan::plan(&Input {
+    let held = verdict::held(
+        cluster.grants.iter().map(AsRef::as_ref),
         domain,
-        facts: observed.domain.facts,
-        grants: &grants,
-        observed: &observed.policy,
-        last: observed.kept.state.as_ref(),
-        acknowledged_revocation: guard::acknowledged(cluster.object.annotations()),
-    });
+        observed.domain.facts,
+    );
+    let last = observed.kept.state.as_ref();
+    let plan_of = |grants: &BTreeMap<GrantKey, Verdict>| {
+        plan::plan(&Input {
+            domain,
+            facts: observed.domain.facts,
+            held: &held,
+            grants,
+            observed: &observed.policy,
+            last,
+            acknowledged_revocation: guard::acknowledged(cluster.object.annotations()),
+        })
+    };
+    let mut plan = plan_of(&grants);
+
+    // hold what is granted (client); what cannot be held is left out, and room that it leaves may
+    // let others in
+    let (mut holds, mut unheld) = (BTreeSet::new(), BTreeSet::new());
+    while apply::forbidden(domain, &plan).is_none() {
+        let failed = finalizer::hold_grants(context, cluster, &plan, &mut holds).await;
+        if failed.is_empty() {
+            break;
+        }
+        for key in &failed {
+            leave_out(&mut grants, key);
+        }
+        unheld.extend(failed);
+        plan = plan_of(&grants);
+    }
+    // Nothing of it is written, so that its going is none of anybody's business.
+    let known = |uid: &String| last.is_some_and(|last| last.grants.contains_key(uid));
+    let unheld_uids: BTreeSet<&String> = unheld.iter().map(|key| &key.uid).collect();
+    plan.next
+        .grants
+        .retain(|uid, _| known(uid) || !unheld_uids.contains(uid));
     observe::confirm_vanished(context, cluster, observed.kept.state.as_ref(), &plan).await?;
 
     // apply (client)
     let applied = apply::apply(context, domain, cluster, &observed, &plan).await?;
 
     // status (client)
-    status::reconciled(context, domain, cluster, &observed, &plan, &applied, now).await?;
+    let told = status::reconciled(context, domain, cluster, &observed, &plan, &applied, now).await;
     if applied.door == Door::InForce {
-        context.reset_tries(&domain.name);
+        context.settled(&domain.name);
         context.quarantine.accept(&domain.name);
-        finalizer::finish_deletions(context, cluster, &plan).await?;
     }
-    Ok(next(context, domain, &cluster.object, &plan, &applied, now))
+    let mut all = unheld.is_empty()
+        && applied.attached_still.is_empty()
+        && applied.identity.values().all(Result::is_ok);
+    if is_revoked(&plan, &applied, &observed) {
+        let but = &applied.attached_still;
+        all &= finalizer::finish_deletions(context, cluster, &plan, but).await?;
+        if cluster.is_deleting() && but.is_empty() {
+            return Ok(Action::await_change());
+        }
+    }
+    all &= told?;
+    if all && applied.door == Door::InForce {
+        context.reset_tries(&domain.name);
+    }
+    Ok(next(context, domain, &plan, &applied, all, now))
+}
+
+/// Leaves out a grant that cannot be kept from going before it is revoked.
+fn leave_out(grants: &mut BTreeMap<GrantKey, Verdict>, key: &GrantKey) {
+    if let Some(verdict) = grants.get_mut(key)
+        && let Verdict::Valid(grant) = verdict
+    {
+        let rejection = Rejection::new(
+            Reason::Unavailable,
+            "metadata.finalizers",
+            "the operator's finalizer could not be written, for example because an admission policy forbids it; it is tried again by itself",
+        );
+        *verdict = Verdict::Undecided(grant.clone(), rejection);
+    }
+}
+
+/// Tells whether nothing is in force of what is being deleted.
+pub(super) fn is_revoked(plan: &Plan, applied: &Applied, observed: &observe::Observed) -> bool {
+    match applied.door {
+        Door::InForce => true,
+        Door::NotWritten { .. } => {
+            plan.policy.is_none()
+                && plan.identity_removals.is_empty()
+                && observed.domain.policy_active
+        }
+        Door::Applying | Door::Written | Door::Held { .. } | Door::Waiting { .. } => false,
+    }
 }
 
 /// Says when to look again, if nothing changes in the cluster before.
+///
+/// `all` tells whether everything beside the policy could be done.
 fn next(
     context: &Context,
     domain: &Domain,
-    object: &OpenSearchDomain,
     plan: &Plan,
     applied: &Applied,
+    all: bool,
     now: Timestamp,
 ) -> Action {
-    if object.metadata.deletion_timestamp.is_some() && applied.door == Door::InForce {
-        return Action::await_change();
-    }
     let mut wait = match applied.door {
-        Door::Written => READ_BACK_AFTER,
-        Door::Applying | Door::Waiting { .. } => context.next_try(&domain.name),
+        Door::Written if applied.written == Some(true) => READ_BACK_AFTER,
+        _ if applied.contested.is_some() => applied.contested.unwrap_or_default(),
+        Door::Written | Door::Applying | Door::Waiting { .. } => context.next_try(&domain.name),
         Door::InForce | Door::Held { .. } | Door::NotWritten { .. } => {
             let interval = domain.interval.unsigned_abs();
             interval.mul_f64(0.9 + fastrand::f64() / 5.0)
@@ -184,7 +286,7 @@ fn next(
     if let Some(soon) = context.quarantine.next(&domain.name) {
         wait = wait.min(soon);
     }
-    if applied.identity.values().any(Result::is_err) {
+    if !all {
         wait = wait.min(context.next_try(&domain.name));
     }
     Action::requeue(wait)

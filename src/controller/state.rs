@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, ObjectMeta, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::{Api, Client};
 
 use crate::api::name::FIELD_MANAGER;
@@ -120,6 +120,23 @@ impl Keeper {
             // It was deleted under way: the next look adopts what stands.
             Err(kube::Error::Api(status)) if status.is_not_found() => Err(Error::Conflict),
             Err(error) => Err(Error::Kubernetes("keep", Box::new(error))),
+        }
+    }
+
+    /// Puts the state back to what it was; without one, there was none.
+    pub async fn restore(&self, kept: &Kept, state: Option<LastApplied>) -> Result<Kept, Error> {
+        if let Some(state) = state {
+            return self.write(kept, state).await;
+        }
+        let parameters = DeleteParams::default().preconditions(Preconditions {
+            resource_version: kept.version.clone(),
+            uid: None,
+        });
+        match self.maps.delete(&self.name, &parameters).await {
+            Ok(_) => Ok(Kept::default()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Kept::default()),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Err(Error::Conflict),
+            Err(error) => Err(Error::Kubernetes("put back", Box::new(error))),
         }
     }
 

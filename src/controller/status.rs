@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
+use tracing::warn;
 
 use super::apply::{Applied, Door, PATCHES, publish};
 use super::conditions as said;
@@ -26,7 +27,7 @@ use crate::policy::Rejection;
 use crate::policy::domain::Domain;
 use crate::policy::plan::{Outcome, Plan};
 
-/// Shows what a reconcile came to.
+/// Shows what a reconcile came to; tells whether every grant's status could be written.
 pub async fn reconciled(
     context: &Context,
     domain: &Domain,
@@ -35,7 +36,7 @@ pub async fn reconciled(
     plan: &Plan,
     applied: &Applied,
     now: Timestamp,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let mut counts = GrantCounts::default();
     let mut statuses = Vec::new();
     for (key, outcome) in &plan.outcomes {
@@ -55,16 +56,18 @@ pub async fn reconciled(
             _ => None,
         };
         // Its finalizer is taken off right after this, under the version that was looked at.
-        let goes = *outcome == Outcome::Deleting && applied.door == Door::InForce;
+        let goes = *outcome == Outcome::Deleting
+            && super::reconcile::is_revoked(plan, applied, observed)
+            && !applied.attached_still.contains(&key.uid);
         if let Some(object) = object.filter(|_| !goes) {
             statuses.push((Arc::clone(object), said, expires_at));
         }
     }
-    write_grants(context, statuses, now).await?;
+    let all = write_grants(context, statuses, now).await;
 
     let before = cluster.object.status.clone().unwrap_or_default();
     let last_write = match applied.door {
-        Door::Written => Some(Time(now)),
+        _ if applied.written.is_some() => Some(Time(now)),
         _ => before
             .access_policy
             .as_ref()
@@ -97,7 +100,8 @@ pub async fn reconciled(
         ),
         grants: Some(counts),
     };
-    write_domain(context, &cluster.object, status).await
+    write_domain(context, &cluster.object, status).await?;
+    Ok(all)
 }
 
 /// Tells whether a grant's status says that it is in force as it is now.
@@ -143,6 +147,39 @@ pub async fn invalid(
     .await
 }
 
+/// Shows that another object manages the same domain.
+pub async fn rivalled(
+    context: &Context,
+    cluster: &Cluster,
+    older: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let (object, name) = (&cluster.object, cluster.object.name_any());
+    let mut status = object.status.clone().unwrap_or_default();
+    let message = format!(
+        "OpenSearchDomain {older} is older and names the same domain in AWS: delete one of the two; this one writes nothing until then"
+    );
+    let said = [ty::READY, ty::ACCESS_POLICY_APPLIED]
+        .map(|type_| Statement::fails(type_, Reason::Conflicted, message.clone()));
+    let generation = object.metadata.generation;
+    status.conditions = conditions(&status.conditions, said.to_vec(), generation, now);
+    status.observed_generation = generation;
+    write_domain(context, object, status).await?;
+
+    let message = format!(
+        "domain {name} is not written, because OpenSearchDomain {older} names the same domain in AWS: name that one, or ask the platform's admins to delete one of the two"
+    );
+    let said = [ty::READY, ty::ACCESS_POLICY_APPLIED]
+        .map(|type_| Statement::fails(type_, Reason::Conflicted, message.clone()));
+    let statuses = cluster
+        .grants
+        .iter()
+        .map(|grant| (Arc::clone(grant), said.to_vec(), None))
+        .collect();
+    write_grants(context, statuses, now).await;
+    Ok(())
+}
+
 async fn blocked(
     context: &Context,
     cluster: &Cluster,
@@ -177,7 +214,8 @@ async fn blocked(
     let statuses = unseen
         .map(|grant| (Arc::clone(grant), said(), None))
         .collect();
-    write_grants(context, statuses, now).await
+    write_grants(context, statuses, now).await;
+    Ok(())
 }
 
 /// Shows that this version cannot parse a domain.
@@ -189,7 +227,7 @@ pub async fn unreadable(
     let now = Timestamp::now();
     let said = vec![Statement::fails(ty::READY, Reason::InvalidSpec, rule)];
     let status = json!({"conditions": conditions(&[], said, object.meta().generation, now)});
-    patch::<OpenSearchDomain>(
+    patch::<GuardedDomain>(
         &Api::all(context.client.clone()),
         &object.name_any(),
         &status,
@@ -213,16 +251,15 @@ pub async fn orphaned(
     );
     let mut said = said::refused(&rejection);
     said.retain(|statement| statement.type_ != ty::ACCEPTED);
-    write_grants(context, vec![(Arc::clone(grant), said, None)], now).await
+    write_grants(context, vec![(Arc::clone(grant), said, None)], now).await;
+    Ok(())
 }
 
 type GrantStatus = (Arc<DomainAccess>, Vec<Statement>, Option<Time>);
 
-async fn write_grants(
-    context: &Context,
-    statuses: Vec<GrantStatus>,
-    now: Timestamp,
-) -> Result<(), Error> {
+/// Writes statuses of grants; tells whether all could be. One that cannot must not keep the others
+/// from going on: whoever may forbid it in one namespace must not decide about another's.
+async fn write_grants(context: &Context, statuses: Vec<GrantStatus>, now: Timestamp) -> bool {
     stream::iter(statuses)
         .map(|(object, said, expires_at)| async move {
             let before = object.status.clone().unwrap_or_default();
@@ -233,11 +270,14 @@ async fn write_grants(
                 conditions: conditions(&before.conditions, said, generation, now),
             };
             if status == before {
-                return Ok(());
+                return true;
             }
             let namespace = object.namespace().unwrap_or_default();
             let api: Api<DomainAccess> = Api::namespaced(context.client.clone(), &namespace);
-            patch(&api, &object.name_any(), &json!(status)).await?;
+            if let Err(error) = patch(&api, &object.name_any(), &json!(status)).await {
+                warn!(%namespace, grant = %object.name_any(), "{error}");
+                return false;
+            }
             tell(
                 context,
                 object.as_ref(),
@@ -245,10 +285,10 @@ async fn write_grants(
                 &status.conditions,
             )
             .await;
-            Ok(())
+            true
         })
         .buffer_unordered(PATCHES)
-        .try_collect()
+        .fold(true, async |all, written| all && written)
         .await
 }
 

@@ -280,6 +280,7 @@ fn plan_domain(
     let plan = plan::plan(&Input {
         domain,
         facts,
+        held: &BTreeMap::new(),
         grants: &verdicts,
         observed: &observed,
         last: last.as_ref(),

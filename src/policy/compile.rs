@@ -2,7 +2,8 @@
 //!
 //! Resources are URI paths below the domain. A path rule sees the path of a request and nothing
 //! else: calls that name their indexes in the body (`_bulk`, and `_msearch` and `_mget` without an
-//! index) pass it by, and are granted only where the domain itself checks them.
+//! index) pass it by, and are granted only where fine-grained access control checks them. That
+//! requests may not name indexes in their body is no check: one that names none is for all.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -222,7 +223,7 @@ fn resources(
                 .map(|path| (domain.arn.resource(path).into(), actions)),
         );
     }
-    if !grant.paths.is_empty() && facts.checks_bodies() {
+    if !grant.paths.is_empty() && facts.fine_grained {
         let bodies: &[&str] = match grant.access {
             Access::Level(AccessLevel::Read | AccessLevel::ReadWrite) => &READS_BY_BODY,
             _ => &[],
@@ -277,7 +278,16 @@ fn reads(paths: &[String]) -> Vec<String> {
 }
 
 fn warning(grant: &ValidatedGrant, facts: DomainFacts) -> Option<&'static str> {
-    (!grant.paths.is_empty() && !facts.checks_bodies()).then_some("the paths keep apart requests that name their indexes in the path; a request that names others in its body or in a comma list after an allowed name passes them by. _bulk, _msearch and _mget without an index in the path are left out of this grant. Turn on fine-grained access control, or set rest.action.multi.allow_explicit_index to false")
+    const LISTS: &str = "a path rule sees the path of a request alone: one that lists further indexes after an allowed name, separated by commas, passes it by. _bulk, _msearch and _mget without an index in the path are left out of this grant. Fine-grained access control keeps indexes apart";
+    const BODIES: &str = "a path rule sees the path of a request alone: one that names other indexes in its body, or lists them after an allowed name, passes it by. _bulk, _msearch and _mget without an index in the path are left out of this grant. Fine-grained access control keeps indexes apart; rest.action.multi.allow_explicit_index=false refuses indexes in bodies";
+    if grant.paths.is_empty() || facts.fine_grained {
+        return None;
+    }
+    Some(if facts.explicit_index_forbidden {
+        LISTS
+    } else {
+        BODIES
+    })
 }
 
 /// Returns the canonical condition block of a grant; empty without conditions.

@@ -16,7 +16,7 @@ use crate::api::condition::Reason;
 pub(super) fn limits<'a>(
     domain: &'a Domain,
     namespace: &str,
-    labels: &BTreeMap<String, String>,
+    labels: Option<&BTreeMap<String, String>>,
 ) -> Result<&'a Limits, Rejection> {
     let named = domain
         .consent
@@ -24,10 +24,9 @@ pub(super) fn limits<'a>(
         .find(|entry| entry.namespaces.iter().any(|name| name == namespace));
     let selected = || {
         domain.consent.iter().find(|entry| {
-            entry
-                .selector
-                .as_ref()
-                .is_some_and(|selector| selector.matches(labels))
+            // A namespace that is not known yet is selected by nothing, not even by `DoesNotExist`.
+            let selector = entry.selector.as_ref().zip(labels);
+            selector.is_some_and(|(selector, labels)| selector.matches(labels))
         })
     };
     named.or_else(selected).map(|entry| &entry.ceiling).ok_or_else(|| {
@@ -88,11 +87,12 @@ pub(super) fn check(
         ));
     }
     match (grant.expires_at, limits.max_duration) {
+        // The message has no time of its own: it would change with every look.
         (Some(end), Some(most)) if end > end_of(now, most) => Err(over(
             "spec.expiresAt",
             format!(
-                "{end} is further ahead than the ceiling's maxDuration allows: at the latest {}",
-                end_of(now, most)
+                "{end} is further ahead than the ceiling's maxDuration allows, {} hours: set an earlier time, and renew it later",
+                most.as_hours()
             ),
         )),
         _ => Ok(()),

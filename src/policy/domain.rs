@@ -46,6 +46,8 @@ pub struct Domain {
     pub mode: PolicyMode,
     /// Whether the manifest says that the domain has fine-grained access control.
     pub fine_grained: bool,
+    /// The master user of the domain, whom no write may shut out.
+    pub master_user: Option<EntityArn>,
     /// Who may grant.
     pub consent: Vec<Consent>,
     /// What happens to granted statements when the object is deleted.
@@ -129,9 +131,10 @@ impl Domain {
                 None
             }
         };
-        if let Err(rejection) = check_master_user(object) {
+        let master_user = master_user(object).unwrap_or_else(|rejection| {
             broken.push(rejection);
-        }
+            None
+        });
         let interval = match &spec.interval {
             None => Some(DEFAULT_INTERVAL),
             // CEL, which checks it first, knows no days, and no more than 292 years.
@@ -167,6 +170,7 @@ impl Domain {
             assume_role,
             mode: spec.access_policy.mode,
             fine_grained: spec.fine_grained_access.is_some(),
+            master_user,
             consent,
             deletion_policy: spec.deletion_policy.unwrap_or_default(),
             suspend: spec.suspend.unwrap_or_default(),
@@ -233,13 +237,13 @@ fn assume_role(
     Ok(Some((arn, role.external_id.clone())))
 }
 
-fn check_master_user(object: &OpenSearchDomain) -> Result<(), Rejection> {
+fn master_user(object: &OpenSearchDomain) -> Result<Option<EntityArn>, Rejection> {
     let settings = object.spec.fine_grained_access.as_ref();
     let Some(text) = settings.and_then(|settings| settings.master_user_arn.as_deref()) else {
-        return Ok(());
+        return Ok(None);
     };
     match parse_entity(text) {
-        Ok(_) => Ok(()),
+        Ok(arn) => Ok(Some(arn)),
         Err(rule) => Err(Rejection::invalid(
             "spec.fineGrainedAccess.masterUserArn",
             rule,

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::{Document, SIZE_LIMIT};
+use super::evaluate::{Context, Decision, Request, evaluate};
+use super::ownership::AppliedGrant;
 use super::permission::{ANYONE, Effect, Permissions};
 use super::plan::Input;
 use crate::api::condition::Reason;
@@ -40,27 +42,28 @@ pub(super) fn check(
     policy: Option<&Document>,
     added: &Permissions,
 ) -> Option<Hold> {
-    mass_revocation(input).or_else(|| {
-        let policy = policy?;
-        lost_denial(input, policy)
-            .or_else(|| public_access(added))
-            .or_else(|| size(policy))
-    })
+    let policy = policy?;
+    lost_denial(input, policy)
+        .or_else(|| lock_out(input, policy))
+        .or_else(|| public_access(added))
+        .or_else(|| size(policy))
 }
 
-/// Holds a write that would revoke grants whose objects are gone although nobody deleted them: a
-/// restored etcd, a deleted CRD and a lost permission to list all look like that.
-fn mass_revocation(input: &Input<'_>) -> Option<Hold> {
-    let last = input.last?;
+/// Returns the grants on record whose objects are gone although their finalizer never ran.
+pub(super) fn vanished<'a>(
+    input: &'a Input<'_>,
+) -> impl Iterator<Item = (&'a String, &'a AppliedGrant)> {
     let known: BTreeSet<&str> = input.grants.keys().map(|key| key.uid.as_str()).collect();
-    let vanished: Vec<&str> = last
-        .grants
-        .keys()
-        .map(String::as_str)
-        .filter(|uid| !known.contains(uid))
-        .collect();
-    let count = vanished.len();
-    let many = count > VANISHED_LIMIT || count * 100 > last.grants.len() * VANISHED_PERCENT;
+    let recorded = input.last.into_iter().flat_map(|last| &last.grants);
+    recorded.filter(move |(uid, _)| !known.contains(uid.as_str()))
+}
+
+/// Withholds the revocation of grants whose objects are gone although nobody deleted them: a
+/// restored etcd, a deleted CRD and a lost permission to list all look like that.
+pub(super) fn mass_revocation(input: &Input<'_>) -> Option<Hold> {
+    let recorded = input.last?.grants.len();
+    let count = vanished(input).count();
+    let many = count > VANISHED_LIMIT || count * 100 > recorded * VANISHED_PERCENT;
     // A domain of one or two grants would hold at every hand-removed finalizer.
     if count < 2 || !many || count <= input.acknowledged_revocation {
         return None;
@@ -68,10 +71,27 @@ fn mass_revocation(input: &Input<'_>) -> Option<Hold> {
     Some(Hold {
         reason: Reason::MassRevocationHeld,
         message: format!(
-            "{count} of {} grants are gone without having been deleted through their finalizer; nothing is written. Restore them, or let them go: kubectl annotate opensearchdomain {} {ACKNOWLEDGE_REVOCATION}={count}",
-            last.grants.len(),
+            "{count} of {recorded} grants are gone without having been deleted through their finalizer; they are not revoked, everything else goes on. Restore them, or let them go: kubectl annotate opensearchdomain {} {ACKNOWLEDGE_REVOCATION}={count}",
             input.domain.name
         ),
+    })
+}
+
+/// Holds a write that would shut out the domain's master user.
+fn lock_out(input: &Input<'_>, policy: &Document) -> Option<Hold> {
+    let master = input.domain.master_user.as_ref()?;
+    let allowed = |document: &Document| {
+        let request = Request {
+            principal: Some(master.to_string()),
+            action: "es:ESHttpGet".to_owned(),
+            path: "/_plugins/_security/api/roles".to_owned(),
+            context: Context::default(),
+        };
+        evaluate(document, &input.domain.arn, &request).decision == Decision::Allow
+    };
+    (allowed(input.observed) && !allowed(policy)).then(|| Hold {
+        reason: Reason::PolicyRejected,
+        message: format!("the write would shut out the master user {master}: grant it access, or set accessPolicy.mode to Merge"),
     })
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::canonical::{self, is_unique_id};
 use super::document::{Document, Statement};
-use super::permission::Permissions;
+use super::permission::{Permission, Permissions};
 use crate::api::arn::DomainArn;
 
 /// The last applied state of one domain, as it is kept between reconciles and restarts.
@@ -96,17 +96,18 @@ pub struct Split {
 
 /// Divides a policy.
 ///
-/// `desired` is what manifests ask for; it counts only without a last applied state.
+/// `asked` is what manifests ask for, and asked for before: it counts only without a last applied
+/// state, and takes the place of it.
 #[must_use]
 pub fn split(
     observed: &Document,
     domain: &DomainArn,
     last: Option<&LastApplied>,
-    desired: &Permissions,
+    asked: &Permissions,
 ) -> Split {
     let (claim, mut written) = match last {
         Some(last) => (last.claim(domain), last.written(domain)),
-        None => (desired.clone(), Vec::new()),
+        None => (asked.clone(), Vec::new()),
     };
     let mut split = Split::default();
     let mut rest = Vec::new();
@@ -134,7 +135,10 @@ pub fn split(
         };
         let ours = meaning.intersection(&astray);
         let foreign = meaning.difference(&ours);
-        let adopted_whole = last.is_some() || foreign.is_empty();
+        // Somebody who is deleted is nobody's claim.
+        let deleted = |permission: &Permission| is_unique_id(&permission.principal);
+        let adopted_whole =
+            last.is_some() || foreign.iter().all(|(permission, _)| deleted(permission));
         if ours.is_empty() || !adopted_whole {
             split.allowed_by_others.extend(&meaning);
             split.others.push(statement.clone());
@@ -158,15 +162,19 @@ pub fn without_deleted_principals(statement: &Statement) -> Option<Statement> {
         && let Some(named) = kinds.get_mut("AWS")
     {
         let gone = |value: &Value| value.as_str().is_some_and(is_unique_id);
-        match named {
-            one if gone(one) => return None,
+        let none_left = match named {
             Value::Array(many) => {
                 many.retain(|principal| !gone(principal));
-                if many.is_empty() {
-                    return None;
-                }
+                many.is_empty()
             }
-            _ => {}
+            one => gone(one),
+        };
+        if none_left {
+            kinds.remove("AWS");
+        }
+        // Principals of other kinds may stand beside.
+        if kinds.is_empty() {
+            return None;
         }
     }
     Some(Statement::new(members))
@@ -310,6 +318,33 @@ mod tests {
         assert_eq!(
             without_deleted_principals(&with(json!("*"))),
             Some(with(json!("*")))
+        );
+    }
+
+    #[test]
+    fn a_denial_of_a_service_survives_the_deletion_of_a_role_beside_it() {
+        let with = |principal: Value| {
+            let mut statement = allow(&["a"], "es:*");
+            statement["Effect"] = "Deny".into();
+            statement["Principal"] = principal;
+            Statement::new(statement.as_object().unwrap().clone())
+        };
+        let both = with(json!({"AWS": "AROAEXAMPLEEXAMPLE12", "Service": "x.amazonaws.com"}));
+        assert_eq!(
+            without_deleted_principals(&both),
+            Some(with(json!({"Service": "x.amazonaws.com"})))
+        );
+    }
+
+    #[test]
+    fn without_a_record_a_statement_of_ours_with_a_deleted_role_is_still_ours() {
+        let mut stale = allow(&["a"], "es:*");
+        stale["Principal"]["AWS"] =
+            json!(["AROAEXAMPLEEXAMPLE12", "arn:aws:iam::111122223333:role/a"]);
+        let asked = meaning(&[allow(&["a"], "es:*")]);
+        assert_eq!(
+            split(&document(&[stale]), &domain(), None, &asked).ours,
+            asked
         );
     }
 }

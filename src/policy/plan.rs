@@ -11,7 +11,7 @@ use super::domain::Domain;
 use super::guard::{self, Hold};
 use super::ownership::{self, AppliedGrant, LastApplied, Split};
 use super::permission::Permissions;
-use super::validate::{DomainFacts, GrantKey};
+use super::validate::{DomainFacts, GrantKey, ValidatedGrant};
 use super::verdict::Verdict;
 use super::{Rejection, canonical};
 use crate::api::arn::{DomainArn, EntityArn};
@@ -29,6 +29,8 @@ pub struct Input<'a> {
     pub domain: &'a Domain,
     /// What is known of the domain beside it.
     pub facts: DomainFacts,
+    /// What the grants ask for that carry the operator's finalizer, whatever they may have now.
+    pub held: &'a BTreeMap<GrantKey, ValidatedGrant>,
     /// Every grant that names the domain.
     pub grants: &'a BTreeMap<GrantKey, Verdict>,
     /// The policy as it was read.
@@ -82,6 +84,8 @@ pub struct Plan {
     pub outcomes: BTreeMap<GrantKey, Outcome>,
     /// Why nothing may be written, where a guard fired.
     pub hold: Option<Hold>,
+    /// Why grants that are gone are not revoked; everything else goes its way.
+    pub withheld: Option<Hold>,
 }
 
 impl Plan {
@@ -91,9 +95,17 @@ impl Plan {
         let mut intent = last.cloned().unwrap_or_default();
         // An earlier write whose answer was lost may stand too.
         if let Some(lost) = intent.pending.take() {
-            // Joined by meaning, so that the record does not grow with each try.
-            intent.applied.extend(lost);
-            intent.applied = ownership::joined(&intent.applied, domain);
+            // As they were written, by which they are told from another's copy; joined by meaning
+            // only where tries without an answer would have the record grow.
+            for statement in lost {
+                if !intent.applied.contains(&statement) {
+                    intent.applied.push(statement);
+                }
+            }
+            let size: usize = intent.applied.iter().map(|it| it.to_string().len()).sum();
+            if size > 2 * SIZE_LIMIT {
+                intent.applied = ownership::joined(&intent.applied, domain);
+            }
         }
         intent.pending = Some(self.next.applied.clone());
         for (uid, grant) in &self.next.grants {
@@ -115,21 +127,38 @@ impl Plan {
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
     let domain = &input.domain.arn;
-    let mut compiled = compile_all(input);
+    let asked_before = asked_before(input);
+    let before = asked_before.values();
+    let mut compiled = compile_all(input, &union(before.map(|(compiled, _)| compiled)));
     let mut refusals: BTreeMap<GrantKey, Rejection> = BTreeMap::new();
-    let split =
-        |desired: &Permissions| ownership::split(input.observed, domain, input.last, desired);
+    let mut asked = union(compiled.values());
+    asked.extend(&union(asked_before.values().map(|(compiled, _)| compiled)));
+    let divided = ownership::split(input.observed, domain, input.last, &asked);
 
-    let mut desired = union(compiled.values());
-    let mut divided = split(&desired);
+    let withheld = guard::mass_revocation(input);
+    let mut kept = Permissions::default();
+    if withheld.is_some() {
+        // What is asked for no more goes; what nobody can be asked about stays.
+        let withdrawn = asked_before.values().filter(|(_, stays)| !stays);
+        let withdrawn = union(withdrawn.map(|(compiled, _)| compiled));
+        kept = divided.ours.difference(&withdrawn);
+    }
+    let wanted = |compiled: &BTreeMap<GrantKey, Compiled>| {
+        let mut wanted = union(compiled.values());
+        wanted.extend(&kept);
+        wanted
+    };
+    let mut desired = wanted(&compiled);
     let mut policy = compose(input, &divided, &desired);
     if policy.to_text().len() > SIZE_BUDGET {
-        for (key, rejection) in shed(input, &compiled, &divided) {
-            compiled.remove(&key);
+        for (key, rejection) in shed(input, &compiled, &divided, &kept) {
+            // What stands of it stays: it was there before there was no room.
+            if let Some(grant) = compiled.get_mut(&key) {
+                grant.permissions = Arc::new(grant.permissions.intersection(&divided.ours));
+            }
             refusals.insert(key, rejection);
         }
-        desired = union(compiled.values());
-        divided = split(&desired);
+        desired = wanted(&compiled);
         policy = compose(input, &divided, &desired);
     }
 
@@ -149,7 +178,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
             .map(Statement::to_value)
             .collect(),
         pending: None,
-        grants: applied_grants(&compiled),
+        grants: applied_grants(input, &compiled, withheld.is_some()),
     };
     let outcomes = outcomes(input, &compiled, &refusals, &divided);
     let identity_policies: Vec<(GrantKey, IdentityPolicy)> = compiled
@@ -161,7 +190,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
                 .map(|policy| (key.clone(), policy.clone()))
         })
         .collect();
-    let identity_removals = identity_removals(input.last, &identity_policies);
+    let identity_removals = identity_removals(input, &identity_policies, withheld.is_some());
     let hold = guard::check(input, changed.then_some(&policy), &added);
     Plan {
         foreign_statements: divided.others.len(),
@@ -173,18 +202,31 @@ pub fn plan(input: &Input<'_>) -> Plan {
         identity_removals,
         outcomes,
         hold,
+        withheld,
     }
 }
 
+/// Compiles what the grants ask for that carry the operator's finalizer, and says of each whether it
+/// stays.
+fn asked_before(input: &Input<'_>) -> BTreeMap<GrantKey, (Compiled, bool)> {
+    let mut bodies = Compiler::new(input.domain, input.facts);
+    let stays = |key: &GrantKey| {
+        let verdict = input.grants.get(key);
+        matches!(verdict, Some(Verdict::Valid(_) | Verdict::Undecided(..)))
+    };
+    let held = input.held.iter();
+    held.map(|(key, grant)| (key.clone(), (bodies.grant(grant), stays(key))))
+        .collect()
+}
+
 /// Compiles every grant that is or stays in the policy.
-fn compile_all(input: &Input<'_>) -> BTreeMap<GrantKey, Compiled> {
+///
+/// `asked_before` is what the grants ask for that carry the operator's finalizer.
+fn compile_all(input: &Input<'_>, asked_before: &Permissions) -> BTreeMap<GrantKey, Compiled> {
     // What stands by the operator's hand, not what it may have written: a write that was refused
     // is on record too, and must not be made again for a grant that is undecided.
-    let nothing = Permissions::default();
-    let standing = match input.last {
-        Some(_) => ownership::split(input.observed, &input.domain.arn, input.last, &nothing).ours,
-        None => nothing,
-    };
+    let domain = &input.domain.arn;
+    let standing = ownership::split(input.observed, domain, input.last, asked_before).ours;
     let mut bodies = Compiler::new(input.domain, input.facts);
     input
         .grants
@@ -249,12 +291,14 @@ fn compose(input: &Input<'_>, divided: &Split, desired: &Permissions) -> Documen
 /// Chooses which grants a policy that would be too large has to do without: those that are not in
 /// it yet, the youngest first.
 ///
-/// Grants are admitted oldest first, and what was in the policy before stays in. The size grows
-/// with each grant, so the last that fits is found by halving.
+/// Grants are admitted oldest first, and what is in the policy already stays in, however much others
+/// have written beside it. The size grows with each grant, so the last that fits is found by
+/// halving. `kept` is what stays in any case.
 fn shed(
     input: &Input<'_>,
     compiled: &BTreeMap<GrantKey, Compiled>,
     divided: &Split,
+    kept: &Permissions,
 ) -> Vec<(GrantKey, Rejection)> {
     let created = |key: &GrantKey| match input.grants.get(key) {
         Some(Verdict::Valid(grant) | Verdict::Undecided(grant, _)) => grant.created,
@@ -275,11 +319,13 @@ fn shed(
     });
     let size_of_first = |count: usize| {
         let first = order.iter().take(count);
-        let desired = union(first.filter_map(|key| compiled.get(*key)));
+        let mut desired = union(first.filter_map(|key| compiled.get(*key)));
+        desired.extend(kept);
         compose(input, divided, &desired).to_text().len()
     };
     // What fits is few beside what a cluster may ask for, so the search begins there.
-    let (mut fits, mut too_many) = (0, order.len().min(64));
+    let mut fits = order.iter().filter(|key| in_place(key)).count();
+    let mut too_many = order.len().min(fits + 64);
     while too_many < order.len() && size_of_first(too_many) <= SIZE_BUDGET {
         fits = too_many;
         too_many = (too_many * 2).min(order.len());
@@ -306,7 +352,14 @@ fn shed(
         .collect()
 }
 
-fn applied_grants(compiled: &BTreeMap<GrantKey, Compiled>) -> BTreeMap<String, AppliedGrant> {
+/// Returns the grants to have on record; with `withheld`, those that are gone stay on it.
+fn applied_grants(
+    input: &Input<'_>,
+    compiled: &BTreeMap<GrantKey, Compiled>,
+    withheld: bool,
+) -> BTreeMap<String, AppliedGrant> {
+    let gone = guard::vanished(input).filter(|_| withheld);
+    let gone = gone.map(|(uid, grant)| (uid.clone(), grant.clone()));
     compiled
         .iter()
         .map(|(key, compiled)| {
@@ -321,21 +374,28 @@ fn applied_grants(compiled: &BTreeMap<GrantKey, Compiled>) -> BTreeMap<String, A
             };
             (key.uid.clone(), grant)
         })
+        .chain(gone)
         .collect()
 }
 
 fn identity_removals(
-    last: Option<&LastApplied>,
+    input: &Input<'_>,
     wanted: &[(GrantKey, IdentityPolicy)],
+    withheld: bool,
 ) -> BTreeSet<(String, String)> {
+    let stays: BTreeSet<&String> = guard::vanished(input)
+        .filter(|_| withheld)
+        .map(|(uid, _)| uid)
+        .collect();
     let kept = |role: &str, name: &str| {
         wanted
             .iter()
             .any(|(_, policy)| policy.role.as_str() == role && policy.name == name)
     };
-    last.into_iter()
-        .flat_map(|last| last.grants.values())
-        .flat_map(|grant| &grant.identity_policies)
+    let recorded = input.last.into_iter().flat_map(|last| &last.grants);
+    recorded
+        .filter(|(uid, _)| !stays.contains(uid))
+        .flat_map(|(_, grant)| &grant.identity_policies)
         .filter(|(role, name)| !kept(role, name))
         .cloned()
         .collect()
@@ -397,3 +457,6 @@ pub fn entities(grants: &BTreeMap<GrantKey, Verdict>) -> BTreeSet<EntityArn> {
         .flat_map(|grant| grant.entities().cloned())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,9 @@ impl std::fmt::Display for GrantKey {
     }
 }
 
+/// A grant may have so many pairs of a principal and a path: each pair is a permission to plan with.
+const PRODUCT_LIMIT: usize = 500;
+
 /// What is known of the domain beside its manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DomainFacts {
@@ -58,15 +61,6 @@ pub struct DomainFacts {
     /// Whether requests may name indexes in their body although the path names others
     /// (`rest.action.multi.allow_explicit_index`; the service's default is yes).
     pub explicit_index_forbidden: bool,
-}
-
-impl DomainFacts {
-    /// Returns whether requests that name indexes in their body are checked index by index, or
-    /// refused.
-    #[must_use]
-    pub fn checks_bodies(self) -> bool {
-        self.fine_grained || self.explicit_index_forbidden
-    }
 }
 
 /// A principal that a policy may name.
@@ -132,13 +126,38 @@ impl ValidatedGrant {
 
 /// Validates one grant.
 ///
-/// `labels` are the labels of the grant's namespace, where the consent selects by them.
+/// `labels` are the labels of the grant's namespace, by which consent may select; none while the
+/// namespace is not known.
 pub fn grant(
     object: &DomainAccess,
     domain: &Domain,
     facts: DomainFacts,
-    labels: &BTreeMap<String, String>,
+    labels: Option<&BTreeMap<String, String>>,
     now: Timestamp,
+) -> Result<ValidatedGrant, Rejection> {
+    let mut grant = shape(object, domain, facts)?;
+    let limits = consent::limits(domain, &grant.key.namespace, labels)?;
+    consent::check(&grant, limits, now)?;
+    if let Some(most) = limits.max_duration {
+        let created = grant.created.unwrap_or(now);
+        grant.expires_at = Some(grant.expires_at.unwrap_or(end_of(created, most)));
+    }
+    match grant.expires_at {
+        Some(end) if end <= now => Err(Rejection::new(
+            Reason::Expired,
+            "spec.expiresAt",
+            format!("the grant ended at {end}; set a later time to renew it"),
+        )),
+        _ => Ok(grant),
+    }
+}
+
+/// Parses one grant by the rules that need no consent and no time: what it asks for, whether or
+/// not it may have it.
+pub(super) fn shape(
+    object: &DomainAccess,
+    domain: &Domain,
+    facts: DomainFacts,
 ) -> Result<ValidatedGrant, Rejection> {
     let spec = &object.spec;
     let key = GrantKey::of(object);
@@ -169,6 +188,12 @@ pub fn grant(
             ));
         }
     }
+    if spec.principals.len() * spec.paths.len() > PRODUCT_LIMIT {
+        return Err(Rejection::invalid(
+            "spec",
+            "principals times paths must be at most 500: split the grant",
+        ));
+    }
     for (index, path) in spec.paths.iter().enumerate() {
         check_path(path)
             .map_err(|rule| Rejection::invalid(format!("spec.paths[{index}]"), rule))?;
@@ -186,13 +211,12 @@ pub fn grant(
     if attach {
         check_attachable(&principals, domain)?;
     }
-    let limits = consent::limits(domain, &key.namespace, labels)?;
     let created = object
         .metadata
         .creation_timestamp
         .as_ref()
         .map(|time| time.0);
-    let mut grant = ValidatedGrant {
+    Ok(ValidatedGrant {
         generation: object.metadata.generation,
         created,
         principals,
@@ -202,23 +226,7 @@ pub fn grant(
         attach_identity_policy: attach,
         expires_at: spec.expires_at.as_ref().map(|time| time.0),
         key,
-    };
-    consent::check(&grant, limits, now)?;
-    if let Some(most) = limits.max_duration {
-        grant.expires_at = Some(
-            grant
-                .expires_at
-                .unwrap_or(end_of(created.unwrap_or(now), most)),
-        );
-    }
-    match grant.expires_at {
-        Some(end) if end <= now => Err(Rejection::new(
-            Reason::Expired,
-            "spec.expiresAt",
-            format!("the grant ended at {end}; set a later time to renew it"),
-        )),
-        _ => Ok(grant),
-    }
+    })
 }
 
 /// Returns the time a duration after another, or the last time there is.

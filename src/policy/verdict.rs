@@ -3,13 +3,15 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::domain::Domain;
-use super::validate::{self, DomainFacts, GrantKey, ValidatedGrant};
-use super::{Rejection, consent};
+use super::validate::{self, DomainFacts, GrantKey, Principal, ValidatedGrant};
+use super::{Rejection, address, consent};
 use crate::api::access::DomainAccess;
 use crate::api::condition::Reason;
+use crate::api::name::FINALIZER;
 
 /// The labels of namespaces, by the namespace's name.
 pub type NamespaceLabels = BTreeMap<String, BTreeMap<String, String>>;
@@ -35,7 +37,6 @@ pub fn of_all<G: Borrow<DomainAccess>>(
     labels: &NamespaceLabels,
     now: Timestamp,
 ) -> BTreeMap<GrantKey, Verdict> {
-    let none = BTreeMap::new();
     let mut verdicts: BTreeMap<GrantKey, Verdict> = grants
         .into_iter()
         .map(|object| {
@@ -44,7 +45,7 @@ pub fn of_all<G: Borrow<DomainAccess>>(
             if object.metadata.deletion_timestamp.is_some() {
                 return (key, Verdict::Deleting);
             }
-            let labels = labels.get(&key.namespace).unwrap_or(&none);
+            let labels = labels.get(&key.namespace);
             let verdict = match validate::grant(object, domain, facts, labels, now) {
                 Ok(grant) => Verdict::Valid(Box::new(grant)),
                 Err(rejection) => Verdict::Refused(rejection),
@@ -60,7 +61,66 @@ pub fn of_all<G: Borrow<DomainAccess>>(
         );
         verdicts.insert(key, Verdict::Refused(rejection));
     }
+    for key in beyond_addresses(&verdicts) {
+        let rejection = Rejection::new(
+            Reason::PublicAccess,
+            "spec.conditions.sourceIps",
+            "together with older grants the domain would be open to the public: unsigned requests from all of them must come from less than a /7 (IPv4) and a /15 (IPv6)",
+        );
+        verdicts.insert(key, Verdict::Refused(rejection));
+    }
     verdicts
+}
+
+/// Returns the youngest grants of unsigned access that together with older ones would let in the
+/// public, which no grant may do alone either.
+fn beyond_addresses(verdicts: &BTreeMap<GrantKey, Verdict>) -> Vec<GrantKey> {
+    let unsigned = |grant: &ValidatedGrant| grant.principals.contains(&Principal::Anyone);
+    let mut grants: Vec<(Timestamp, &GrantKey, &[IpNet])> = verdicts
+        .iter()
+        .filter_map(|(key, verdict)| match verdict {
+            Verdict::Valid(grant) if unsigned(grant) => {
+                let created = grant.created.unwrap_or(Timestamp::MAX);
+                Some((created, key, grant.restrictions.source_ips.as_slice()))
+            }
+            _ => None,
+        })
+        .collect();
+    grants.sort_unstable();
+    let mut open: Vec<IpNet> = Vec::new();
+    let mut beyond = Vec::new();
+    for (_, key, blocks) in grants {
+        let before = open.len();
+        open.extend(blocks);
+        if address::is_public(&open) {
+            open.truncate(before);
+            beyond.push(key.clone());
+        }
+    }
+    beyond
+}
+
+/// Returns what the grants ask for that carry the operator's finalizer, and so may be in the policy
+/// by its hand, whatever they may have now.
+pub fn held<G: Borrow<DomainAccess>>(
+    grants: impl IntoIterator<Item = G>,
+    domain: &Domain,
+    facts: DomainFacts,
+) -> BTreeMap<GrantKey, ValidatedGrant> {
+    grants
+        .into_iter()
+        .filter(|object| {
+            let finalizers = object.borrow().metadata.finalizers.iter().flatten();
+            finalizers
+                .into_iter()
+                .any(|finalizer| finalizer == FINALIZER)
+        })
+        .filter_map(|object| {
+            let object = object.borrow();
+            let grant = validate::shape(object, domain, facts).ok()?;
+            Some((GrantKey::of(object), grant))
+        })
+        .collect()
 }
 
 /// Returns the youngest grants of namespaces that have more than their ceiling allows.
@@ -79,10 +139,9 @@ fn beyond_number(
                 .push((created, key));
         }
     }
-    let none = BTreeMap::new();
     let mut beyond = Vec::new();
     for (namespace, mut grants) in by_namespace {
-        let labels = labels.get(namespace).unwrap_or(&none);
+        let labels = labels.get(namespace);
         let most = consent::limits(domain, namespace, labels)
             .map_or(usize::MAX, |limits| limits.max_grants);
         grants.sort_unstable();

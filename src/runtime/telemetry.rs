@@ -1,6 +1,10 @@
 //! Logging.
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -10,39 +14,42 @@ pub struct Error {
     source: tracing_subscriber::filter::ParseError,
 }
 
-/// The libraries that see credentials, signatures or bodies, and log them below this level.
-const QUIET: [&str; 9] = [
-    "aws_config=warn",
-    "aws_credential_types=warn",
-    "aws_runtime=warn",
-    "aws_sigv4=warn",
-    "aws_smithy_http_client=warn",
-    "aws_smithy_runtime=warn",
-    "aws_smithy_runtime_api=warn",
-    "hyper=info",
-    "hyper_util=info",
+/// The libraries that see credentials, signatures or bodies, and log them below `warn`.
+const GUARDED: [&str; 9] = [
+    "aws_config",
+    "aws_credential_types",
+    "aws_runtime",
+    "aws_sigv4",
+    "aws_smithy_http_client",
+    "aws_smithy_runtime",
+    "aws_smithy_runtime_api",
+    "hyper",
+    "hyper_util",
 ];
 
 /// Sends what is logged to standard error, as text or as one JSON object a line.
 ///
-/// Whatever the directives say, no secret is logged: the libraries that would stay quiet.
+/// Whatever the directives say, no secret is logged: what the guarded libraries say below `warn`
+/// is dropped before the directives are asked, which could otherwise name a module of theirs.
 pub fn init(directives: &str, json: bool) -> Result<(), Error> {
-    let mut filter = EnvFilter::builder()
+    let asked = EnvFilter::builder()
         .parse(directives)
         .map_err(|source| Error {
             directives: directives.to_owned(),
             source,
         })?;
-    for quiet in QUIET.iter().filter_map(|quiet| quiet.parse().ok()) {
-        filter = filter.add_directive(quiet);
-    }
-    let logger = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if json {
-        logger.json().init();
+    let harmless = filter_fn(|metadata| {
+        let library = metadata.target().split("::").next().unwrap_or_default();
+        *metadata.level() <= Level::WARN || !GUARDED.contains(&library)
+    });
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = if json {
+        lines.json().boxed()
     } else {
-        logger.init();
-    }
+        lines.boxed()
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(asked.and(harmless)))
+        .init();
     Ok(())
 }

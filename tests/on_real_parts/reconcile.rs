@@ -13,3 +13,4 @@ mod granting;
 mod modes;
 mod refusing;
 mod revoking;
+mod writing;

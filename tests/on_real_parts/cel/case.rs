@@ -310,7 +310,7 @@ pub(super) fn validated(object: &Value) -> Result<(), Refusal> {
         &grant,
         &generous_domain(),
         DomainFacts::default(),
-        &labels,
+        Some(&labels),
         now,
     )
     .map(drop)

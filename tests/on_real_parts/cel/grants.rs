@@ -32,6 +32,17 @@ super::cases! {
             {"access": null, "actions": ["es:ESHttpGet"], "paths": ["a"]},
         ],
     }
+    principals_times_paths_are_bounded: Grant "" {
+        rule: "principals times paths must be at most 500: split the grant",
+        broken: [{
+            "principals": vec![json!({"iamRole": {"arn": ROLE}}); 51],
+            "paths": vec!["a"; 10],
+        }],
+        legal: [{
+            "principals": vec![json!({"iamRole": {"arn": ROLE}}); 50],
+            "paths": vec!["a"; 10],
+        }],
+    }
     an_anonymous_principal_needs_addresses: Grant "" {
         rule: "an anonymous principal needs conditions.sourceIps: without it everybody could use \
                the domain",
