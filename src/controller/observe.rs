@@ -205,7 +205,8 @@ pub(super) fn session_name(domain: &str) -> String {
     format!("opensearch-access.{domain}")
 }
 
-/// Adds the grants that cannot be parsed and were applied before: refused, rather than vanished.
+/// Adds the grants that cannot be parsed and were applied before: what is in force of them stays,
+/// since nothing says that it should go.
 pub fn add_unreadable(
     grants: &mut BTreeMap<GrantKey, Verdict>,
     cluster: &Cluster,
@@ -214,7 +215,7 @@ pub fn add_unreadable(
     for (key, rule) in &cluster.unreadable {
         if last.is_some_and(|last| last.grants.contains_key(&key.uid)) {
             let rejection = Rejection::new(Reason::InvalidSpec, "", rule.clone());
-            grants.insert(key.clone(), Verdict::Refused(rejection));
+            grants.insert(key.clone(), Verdict::Unreadable(rejection));
         }
     }
 }

@@ -9,6 +9,7 @@ use super::evaluate::{Context, Decision, Request, evaluate};
 use super::ownership::AppliedGrant;
 use super::permission::{ANYONE, Effect, Permissions};
 use super::plan::Input;
+use super::verdict::Verdict;
 use crate::api::condition::Reason;
 use crate::api::name::ACKNOWLEDGE_REVOCATION;
 
@@ -56,6 +57,25 @@ pub(super) fn vanished<'a>(
     let known: BTreeSet<&str> = input.grants.keys().map(|key| key.uid.as_str()).collect();
     let recorded = input.last.into_iter().flat_map(|last| &last.grants);
     recorded.filter(move |(uid, _)| !known.contains(uid.as_str()))
+}
+
+/// Returns the grants on record of whom nobody can be asked what they ask for: their statements
+/// stay. `withheld` says that those which are gone are among them.
+pub(super) fn unknown<'a>(
+    input: &'a Input<'_>,
+    withheld: bool,
+) -> BTreeMap<&'a String, &'a AppliedGrant> {
+    let unreadable: BTreeSet<&str> = input
+        .grants
+        .iter()
+        .filter(|(_, verdict)| matches!(verdict, Verdict::Unreadable(_)))
+        .map(|(key, _)| key.uid.as_str())
+        .collect();
+    let recorded = input.last.into_iter().flat_map(|last| &last.grants);
+    recorded
+        .filter(|(uid, _)| unreadable.contains(uid.as_str()))
+        .chain(vanished(input).filter(|_| withheld))
+        .collect()
 }
 
 /// Withholds the revocation of grants whose objects are gone although nobody deleted them: a

@@ -136,8 +136,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let divided = ownership::split(input.observed, domain, input.last, &asked);
 
     let withheld = guard::mass_revocation(input);
+    let unknown = guard::unknown(input, withheld.is_some());
     let mut kept = Permissions::default();
-    if withheld.is_some() {
+    if !unknown.is_empty() {
         // What is asked for no more goes; what nobody can be asked about stays.
         let withdrawn = asked_before.values().filter(|(_, stays)| !stays);
         let withdrawn = union(withdrawn.map(|(compiled, _)| compiled));
@@ -178,7 +179,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
             .map(Statement::to_value)
             .collect(),
         pending: None,
-        grants: applied_grants(input, &compiled, withheld.is_some()),
+        grants: applied_grants(&compiled, &unknown),
     };
     let outcomes = outcomes(input, &compiled, &refusals, &divided);
     let identity_policies: Vec<(GrantKey, IdentityPolicy)> = compiled
@@ -190,7 +191,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
                 .map(|policy| (key.clone(), policy.clone()))
         })
         .collect();
-    let identity_removals = identity_removals(input, &identity_policies, withheld.is_some());
+    let identity_removals = identity_removals(input, &identity_policies, &unknown);
     let hold = guard::check(input, changed.then_some(&policy), &added);
     Plan {
         foreign_statements: divided.others.len(),
@@ -246,7 +247,7 @@ fn compile_all(input: &Input<'_>, asked_before: &Permissions) -> BTreeMap<GrantK
                 });
                 Some((key.clone(), compiled))
             }
-            Verdict::Refused(_) | Verdict::Deleting => None,
+            Verdict::Refused(_) | Verdict::Deleting | Verdict::Unreadable(_) => None,
         })
         .collect()
 }
@@ -352,14 +353,13 @@ fn shed(
         .collect()
 }
 
-/// Returns the grants to have on record; with `withheld`, those that are gone stay on it.
+/// Returns the grants to have on record; those of whom nobody can be asked stay on it.
 fn applied_grants(
-    input: &Input<'_>,
     compiled: &BTreeMap<GrantKey, Compiled>,
-    withheld: bool,
+    unknown: &BTreeMap<&String, &AppliedGrant>,
 ) -> BTreeMap<String, AppliedGrant> {
-    let gone = guard::vanished(input).filter(|_| withheld);
-    let gone = gone.map(|(uid, grant)| (uid.clone(), grant.clone()));
+    let unknown = unknown.iter();
+    let unknown = unknown.map(|(&uid, &grant)| (uid.clone(), grant.clone()));
     compiled
         .iter()
         .map(|(key, compiled)| {
@@ -374,19 +374,15 @@ fn applied_grants(
             };
             (key.uid.clone(), grant)
         })
-        .chain(gone)
+        .chain(unknown)
         .collect()
 }
 
 fn identity_removals(
     input: &Input<'_>,
     wanted: &[(GrantKey, IdentityPolicy)],
-    withheld: bool,
+    unknown: &BTreeMap<&String, &AppliedGrant>,
 ) -> BTreeSet<(String, String)> {
-    let stays: BTreeSet<&String> = guard::vanished(input)
-        .filter(|_| withheld)
-        .map(|(uid, _)| uid)
-        .collect();
     let kept = |role: &str, name: &str| {
         wanted
             .iter()
@@ -394,7 +390,7 @@ fn identity_removals(
     };
     let recorded = input.last.into_iter().flat_map(|last| &last.grants);
     recorded
-        .filter(|(uid, _)| !stays.contains(uid))
+        .filter(|(uid, _)| !unknown.contains_key(uid))
         .flat_map(|(_, grant)| &grant.identity_policies)
         .filter(|(role, name)| !kept(role, name))
         .cloned()
@@ -422,7 +418,9 @@ fn outcomes(
         }
         match verdict {
             Verdict::Refused(rejection) => Outcome::Refused(rejection.clone()),
-            Verdict::Undecided(_, rejection) => Outcome::Undecided(rejection.clone()),
+            Verdict::Undecided(_, rejection) | Verdict::Unreadable(rejection) => {
+                Outcome::Undecided(rejection.clone())
+            }
             Verdict::Deleting => Outcome::Deleting,
             Verdict::Valid(grant) => {
                 let compiled = compiled.get(key).unwrap_or(&none);

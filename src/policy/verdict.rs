@@ -27,6 +27,8 @@ pub enum Verdict {
     Undecided(Box<ValidatedGrant>, Rejection),
     /// The grant's object is being deleted: it must not be in the policy.
     Deleting,
+    /// This version cannot parse the grant, which was in the policy before: what is there stays.
+    Unreadable(Rejection),
 }
 
 /// Validates every grant of a domain; a rejection touches its own grant and no other.

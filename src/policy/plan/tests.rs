@@ -200,6 +200,35 @@ fn grants_that_vanish_in_mass_stay_and_deleted_ones_go() {
 }
 
 #[test]
+fn a_grant_that_this_version_cannot_read_stays_as_it_stands() {
+    let mut world = World::new(&json!({}));
+    for name in ["a", "b"] {
+        world.grant(name, &json!({}));
+    }
+    world.settle();
+    let now = NOW.parse().unwrap();
+    let labels = NamespaceLabels::new();
+    let mut grants = verdict::of_all(&world.grants, &world.domain, world.facts, &labels, now);
+    let unreadable = Rejection::new(Reason::InvalidSpec, "", "from a later version");
+    for (key, verdict) in &mut grants {
+        if key.name == "b" {
+            *verdict = Verdict::Unreadable(unreadable.clone());
+        }
+    }
+    let plan = plan(&Input {
+        domain: &world.domain,
+        facts: world.facts,
+        held: &BTreeMap::new(),
+        grants: &grants,
+        observed: &world.observed,
+        last: world.last.as_ref(),
+        acknowledged_revocation: 0,
+    });
+    assert!(plan.policy.is_none(), "{:?}", plan.removed);
+    assert_eq!(plan.next.grants.len(), 2);
+}
+
+#[test]
 fn calls_that_name_indexes_in_their_body_need_fine_grained_access_control() {
     let mut world = World::new(&json!({}));
     world.grant("reader", &json!({"access": "Read", "paths": ["team-a-*"]}));
