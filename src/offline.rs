@@ -7,6 +7,9 @@
 //!                                     plan::Report --render--> diff | JSON, exit code
 //! ```
 
+pub mod explain;
+pub mod html;
 pub mod manifest;
 pub mod plan;
 pub mod render;
+pub mod table;

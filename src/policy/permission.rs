@@ -89,6 +89,19 @@ impl ActionSet {
         (bits != 0).then_some(Self(bits))
     }
 
+    /// Reads one action of the data plane by its whole name, in any case, and gives its spelling.
+    #[must_use]
+    pub fn exact(name: &str) -> Option<&'static str> {
+        let mut names = ACTIONS.iter().map(|(name, _)| *name);
+        names.find(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Returns the names of all actions of the data plane.
+    #[must_use]
+    pub fn all_names() -> [&'static str; 7] {
+        ACTIONS.map(|(name, _)| name)
+    }
+
     /// Returns the actions of either set.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
