@@ -1,6 +1,7 @@
 //! The command line: types of each subcommand, and what each does with the libraries below.
 
 mod explain;
+mod lint;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -47,6 +48,13 @@ enum Command {
     ///
     /// Exit code: 0 with an answer, whatever it is, 1 an input cannot be used.
     Explain(Box<explain::Args>),
+    /// Check manifests and policy documents against the rules of the service and of the operator.
+    ///
+    /// Each finding says its severity, its place, what to do, and its rule's name.
+    ///
+    /// Exit code: 0 nothing was found, 2 there are findings, 1 an input cannot be read for what it
+    /// is.
+    Lint(lint::Args),
     /// Print the custom resource definitions.
     Crds(CrdsArgs),
 }
@@ -148,6 +156,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Plan(args) => plan(&args),
         Command::Explain(args) => explain::run(*args),
+        Command::Lint(args) => lint::run(&args),
         Command::Crds(args) => crds(&args),
     }
 }

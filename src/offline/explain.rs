@@ -194,7 +194,8 @@ fn allowed(policy: &Document, arn: &DomainArn) -> Permissions {
     canonical::Canonical::of(policy, arn).permissions().clone()
 }
 
-fn domain_of(policy: &Document) -> Result<DomainArn, Error> {
+/// Returns the domain that the resources of a policy name.
+pub fn domain_of(policy: &Document) -> Result<DomainArn, Error> {
     let resources = policy.statements().iter().flat_map(|statement| {
         let members = statement.members();
         ["Resource", "NotResource"].map(|element| match members.get(element) {

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use anstyle::{AnsiColor, Color, Style};
 
 use super::explain::{Answer, Matrix};
+use super::lint::{Placed, Report};
+use crate::policy::lint::Severity;
 use crate::policy::matrix::Row;
 
 const HEADING: Style = Style::new().bold();
@@ -106,6 +108,22 @@ pub fn matrix(matrix: &Matrix) -> String {
         out.push_str("the access policy allows nobody\n");
     }
     out
+}
+
+/// Renders findings, one a line, coloured; the caller strips the colours where they do not belong.
+#[must_use]
+pub fn findings(report: &Report) -> String {
+    let line = |placed: &Placed| {
+        let severity = placed.finding.severity;
+        let style = match severity {
+            Severity::Error => DENY,
+            Severity::Warning => UNKNOWN,
+        };
+        let text = printable(&placed.to_string());
+        format!("{style}{}{style:#}: {text}\n", severity.as_str())
+    };
+    let lines: Vec<String> = report.findings.iter().map(line).collect();
+    lines.concat()
 }
 
 /// Spells control characters, which another writer's statement may have, so that they do nothing to

@@ -126,6 +126,12 @@ impl ActionSet {
         self.difference(other).is_empty()
     }
 
+    /// Iterates over the sets of one action each that this set is made of.
+    pub fn each(self) -> impl Iterator<Item = Self> {
+        let bits = ACTIONS.into_iter().map(|(_, bit)| Self(bit));
+        bits.filter(move |one| one.is_subset(self))
+    }
+
     /// Tells whether there is no action.
     #[must_use]
     pub fn is_empty(self) -> bool {
