@@ -1,6 +1,7 @@
 //! The command line: types of each subcommand, and what each does with the libraries below.
 
 mod explain;
+mod import;
 mod lint;
 
 use std::collections::BTreeMap;
@@ -55,6 +56,13 @@ enum Command {
     /// Exit code: 0 nothing was found, 2 there are findings, 1 an input cannot be read for what it
     /// is.
     Lint(lint::Args),
+    /// Turn a policy document into manifests that compile to what it allows.
+    ///
+    /// Statements that grants cannot express stay out, and are listed on standard error with the
+    /// reason; in mode Merge the operator leaves them in the policy.
+    ///
+    /// Exit code: 0 the manifests are written, 1 an input cannot be used.
+    Import(import::Args),
     /// Print the custom resource definitions.
     Crds(CrdsArgs),
 }
@@ -157,6 +165,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Plan(args) => plan(&args),
         Command::Explain(args) => explain::run(*args),
         Command::Lint(args) => lint::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Crds(args) => crds(&args),
     }
 }

@@ -7,10 +7,12 @@
 //!                 plan::Report --render--> diff | JSON, exit code
 //!                 plan::World --explain::Subject--> answer | matrix --table, html-->
 //!                             --lint::Report--> findings
+//! policy document --import--> YAML
 //! ```
 
 pub mod explain;
 pub mod html;
+pub mod import;
 pub mod lint;
 pub mod manifest;
 pub mod plan;

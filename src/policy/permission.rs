@@ -126,6 +126,28 @@ impl ActionSet {
         self.difference(other).is_empty()
     }
 
+    /// Returns the set as a manifest spells it.
+    #[must_use]
+    pub fn to_actions(self) -> Vec<Action> {
+        let (mut actions, rest) = if Self::HTTP.is_subset(self) {
+            (vec![Action::All], self.difference(Self::HTTP))
+        } else {
+            (Vec::new(), self)
+        };
+        let each = [
+            Action::Get,
+            Action::Head,
+            Action::Post,
+            Action::Put,
+            Action::Patch,
+            Action::Delete,
+            Action::CrossClusterGet,
+        ];
+        let held = each.into_iter().filter(|it| Self::of(*it).is_subset(rest));
+        actions.extend(held);
+        actions
+    }
+
     /// Iterates over the sets of one action each that this set is made of.
     pub fn each(self) -> impl Iterator<Item = Self> {
         let bits = ACTIONS.into_iter().map(|(_, bit)| Self(bit));
