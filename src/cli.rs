@@ -244,7 +244,16 @@ fn documents(files: &[(String, PathBuf)]) -> anyhow::Result<BTreeMap<String, Doc
 fn document(file: &Path) -> anyhow::Result<Document> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("failed to read {}", file.display()))?;
-    Document::parse(&text).with_context(|| format!("{} is not an access policy", file.display()))
+    let policy = || format!("{} is not an access policy", file.display());
+    let document = Document::parse(&text).with_context(policy)?;
+    // What wraps a policy has statements somewhere below, and none itself.
+    if document.statements().is_empty() && !text.trim().is_empty() {
+        bail!(
+            "{}: it has no Statement; give the policy document itself (out of describe-domain-config: .DomainConfig.AccessPolicies.Options; out of an earlier plan: .domains[NAME].accessPolicy), or an empty file for none",
+            policy()
+        );
+    }
+    Ok(document)
 }
 
 fn crds(args: &CrdsArgs) -> anyhow::Result<ExitCode> {

@@ -42,7 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use kube::runtime::controller::{self, applier};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
@@ -58,6 +58,22 @@ const CONCURRENCY: u16 = 16;
 pub struct Config {
     /// The namespace in which it keeps its records.
     pub namespace: String,
+}
+
+/// How long reconciles that are under way have to finish once the process is asked to stop.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// Resolves when waiting any longer for reconciles to finish is of no use.
+///
+/// While a list was never complete, for want of the custom resource definitions for one, no
+/// reconcile has begun, and the runtime would wait for that list for ever.
+async fn patience(context: &Context) -> std::io::Result<()> {
+    shutdown::requested().await?;
+    if context.stores.ready().now_or_never().is_some() {
+        tokio::time::sleep(GRACE).await;
+        warn!("reconciles were left unfinished; they are taken up again at the next start");
+    }
+    Ok(())
 }
 
 /// Runs the controller until the process is asked to stop; reconciles under way are finished.
@@ -84,8 +100,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     ));
     info!("the controller is running");
     let mut orphans = JoinSet::new();
+    let mut give_up = Box::pin(patience(&context));
     loop {
         tokio::select! {
+            stopped = &mut give_up => {
+                stopped.context("failed to listen for signals")?;
+                break;
+            }
             result = results.next() => match result {
                 None => break,
                 // The reconciler has logged its failure, and shown it where its users look.

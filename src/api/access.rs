@@ -43,7 +43,7 @@ use serde::{Deserialize, Serialize};
     ),
     printcolumn(
         name = "Expires",
-        type_ = "date",
+        type_ = "string",
         json_path = ".status.expiresAt",
         priority = 1
     ),

@@ -219,8 +219,9 @@ In another terminal, in this folder, first:
 
 Then kubectl, the operator and AWS tools use this world:
 
-  kubectl get namespaces
-  kubectl apply -f crds/ && kubectl get crds
+  kubectl create namespace opensearch-access
+  cargo run -q -- controller &
+  kubectl apply -f deploy/examples/ && kubectl get domainaccess -A -w
 
 The domain's access policy, readable and raw; every version it had; every call that AWS was asked:
 

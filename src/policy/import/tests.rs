@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 use super::*;
 use crate::api::access::AccessLevel;
@@ -34,6 +35,7 @@ fn planned(imported: &Import, observed: &Document) -> plan::Plan {
     let plan = plan::plan(&Input {
         domain: &domain,
         facts,
+        held: &BTreeMap::new(),
         grants: &verdicts,
         observed,
         last: None,
