@@ -247,7 +247,8 @@ fn document(file: &Path) -> anyhow::Result<Document> {
     let policy = || format!("{} is not an access policy", file.display());
     let document = Document::parse(&text).with_context(policy)?;
     // What wraps a policy has statements somewhere below, and none itself.
-    if document.statements().is_empty() && !text.trim().is_empty() {
+    let members: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    if members.is_some_and(|members| members.get("Statement").is_none()) {
         bail!(
             "{}: it has no Statement; give the policy document itself (out of describe-domain-config: .DomainConfig.AccessPolicies.Options; out of an earlier plan: .domains[NAME].accessPolicy), or an empty file for none",
             policy()

@@ -334,6 +334,22 @@ fn an_empty_folder_and_a_missing_file() {
 }
 
 #[test]
+fn a_policy_file_that_wraps_a_policy_is_not_taken_for_none() {
+    let folder = folder();
+    let file = folder.write(
+        "current.policy",
+        r#"{"DomainConfig":{"AccessPolicies":{"Options":"{}"}}}"#,
+    );
+    let path = folder.path().to_str().unwrap();
+    let current = format!("logs={}", file.display());
+    for flag in ["--current", "--last-applied"] {
+        let said = run(["plan", "-f", path, flag, &current], "");
+        assert_eq!((said.code, said.output.as_str()), (1, ""), "{said:?}");
+        assert!(said.errors.contains("it has no Statement"), "{said:?}");
+    }
+}
+
+#[test]
 fn a_policy_file_that_is_none() {
     let folder = folder();
     let file = folder.write("current.policy", "[]");

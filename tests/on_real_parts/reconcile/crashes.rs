@@ -1,13 +1,16 @@
 //! The operator may end at any moment: nothing that it wrote is left without an owner.
 
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
+use crate::common::cluster::Cluster;
 use crate::common::fake_aws::{DomainOptions, Fault, Times};
 use crate::common::operator::scene::Scene;
 use crate::common::operator::{PATIENCE, World};
+use crate::common::process::Process;
 
 async fn own(name: &'static str) -> Scene {
     let scene = Scene::in_world(World::start().await, name, DomainOptions::default()).await;
@@ -161,4 +164,31 @@ async fn what_was_written_is_found_again_when_the_record_is_lost() {
     scene.delete_grant("first").await;
     scene.until_gone("first").await;
     scene.until_policy(&[scene.allows(&[&b]), theirs]).await;
+}
+
+#[tokio::test]
+async fn an_operator_without_its_definitions_stops_when_it_is_told() {
+    let cluster = Cluster::shared().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_opensearch-access"));
+    // Bob may not even list, so no list is ever complete, as without the definitions.
+    command
+        .args(["controller"])
+        .env_clear()
+        .env("KUBECONFIG", cluster.kubeconfig_of("bob"))
+        .env("AWS_REGION", "eu-west-1");
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("operator.log");
+    let mut operator = Process::spawn("opensearch-access", &command, &log).unwrap();
+    let running = async || operator.log_tail(50).contains("a watch failed");
+    let start = Instant::now();
+    while !running().await && start.elapsed() < Duration::from_secs(20) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(running().await, "{}", operator.log_tail(50));
+    let ended = operator.terminate(Duration::from_secs(15)).await;
+    assert!(
+        ended.is_ok_and(|it| it.success()),
+        "{}",
+        operator.log_tail(50)
+    );
 }
