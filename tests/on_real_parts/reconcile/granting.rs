@@ -113,19 +113,21 @@ async fn a_changed_grant_changes_what_it_asks_for_and_nothing_else() {
     assert_eq!(scene.updates(), 2);
 }
 
+/// Waits for the first Event on an object, which comes after its status, and gives all there are.
+async fn until_told(scene: &Scene, namespace: &str, name: &str) -> Vec<(String, String)> {
+    let look = async || match scene.world.events(namespace, name).await {
+        events if events.is_empty() => Err("no Event".to_owned()),
+        events => Ok(events),
+    };
+    scene.world.eventually("an Event", PATIENCE, look).await
+}
+
 #[tokio::test]
 async fn what_is_granted_is_told_once() {
     let scene = Scene::shared("told").await;
     scene.grant_to("reader", &scene.role("reader")).await;
     scene.until_ready(&["reader"]).await;
-    let look = async || match scene.world.events("told", "reader").await {
-        events if events.is_empty() => Err("no Event".to_owned()),
-        events => Ok(events),
-    };
-    let events = scene
-        .world
-        .eventually("an Event on the grant", PATIENCE, look)
-        .await;
+    let events = until_told(&scene, "told", "reader").await;
     let reasons: Vec<&str> = events.iter().map(|(reason, _)| reason.as_str()).collect();
     assert_eq!(reasons, ["Reconciled"], "{events:?}");
 
@@ -147,7 +149,7 @@ async fn a_grant_without_a_domain_says_so_goes_at_once_and_works_once_the_domain
             .until_refused(name, "DomainNotFound", &["spec.domainRef.name", "\"late\""])
             .await;
     }
-    let told = scene.world.events("late", "stays").await;
+    let told = until_told(&scene, "late", "stays").await;
     let reasons: Vec<&str> = told.iter().map(|(reason, _)| reason.as_str()).collect();
     assert_eq!(
         reasons,
