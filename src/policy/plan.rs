@@ -128,11 +128,11 @@ impl Plan {
 pub fn plan(input: &Input<'_>) -> Plan {
     let domain = &input.domain.arn;
     let asked_before = asked_before(input);
-    let before = asked_before.values();
-    let mut compiled = compile_all(input, &union(before.map(|(compiled, _)| compiled)));
+    let before = union(asked_before.values().map(|(compiled, _)| compiled));
+    let mut compiled = compile_all(input, &before);
     let mut refusals: BTreeMap<GrantKey, Rejection> = BTreeMap::new();
     let mut asked = union(compiled.values());
-    asked.extend(&union(asked_before.values().map(|(compiled, _)| compiled)));
+    asked.extend(&before);
     let divided = ownership::split(input.observed, domain, input.last, &asked);
 
     let withheld = guard::mass_revocation(input);
