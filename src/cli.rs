@@ -1,8 +1,12 @@
 //! The command line: types of each subcommand, and what each does with the libraries below.
 
+mod explain;
+mod import;
+mod lint;
+
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -37,6 +41,28 @@ enum Command {
     /// Exit code: 0 no access policy would change, 2 one would change, 1 an input cannot be used or
     /// a grant is refused. What can be used is shown in any case.
     Plan(PlanArgs),
+    /// Say who may do what on a domain, and which manifest says so: no cluster and no AWS.
+    ///
+    /// With a question (an action, who asks, which path, from where) prints Allow, Deny or Unknown
+    /// with the statements and manifests behind it; without one the whole access matrix. From
+    /// manifests, the policy is the one that a plan would write.
+    ///
+    /// Exit code: 0 with an answer, whatever it is, 1 an input cannot be used.
+    Explain(Box<explain::Args>),
+    /// Check manifests and policy documents against the rules of the service and of the operator.
+    ///
+    /// Each finding says its severity, its place, what to do, and its rule's name.
+    ///
+    /// Exit code: 0 nothing was found, 2 there are findings, 1 an input cannot be read for what it
+    /// is.
+    Lint(lint::Args),
+    /// Turn a policy document into manifests that compile to what it allows.
+    ///
+    /// Statements that grants cannot express stay out, and are listed on standard error with the
+    /// reason; in mode Merge the operator leaves them in the policy.
+    ///
+    /// Exit code: 0 the manifests are written, 1 an input cannot be used.
+    Import(import::Args),
     /// Print the custom resource definitions.
     Crds(CrdsArgs),
 }
@@ -137,6 +163,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Plan(args) => plan(&args),
+        Command::Explain(args) => explain::run(*args),
+        Command::Lint(args) => lint::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Crds(args) => crds(&args),
     }
 }
@@ -200,10 +229,7 @@ fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 fn documents(files: &[(String, PathBuf)]) -> anyhow::Result<BTreeMap<String, Document>> {
     let mut documents = BTreeMap::new();
     for (domain, file) in files {
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("failed to read {}", file.display()))?;
-        let document = Document::parse(&text)
-            .with_context(|| format!("{} is not an access policy", file.display()))?;
+        let document = document(file)?;
         if documents.insert(domain.clone(), document).is_some() {
             bail!(
                 "{}: domain {domain:?} is given a file twice",
@@ -212,6 +238,13 @@ fn documents(files: &[(String, PathBuf)]) -> anyhow::Result<BTreeMap<String, Doc
         }
     }
     Ok(documents)
+}
+
+/// Reads a policy document.
+fn document(file: &Path) -> anyhow::Result<Document> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("failed to read {}", file.display()))?;
+    Document::parse(&text).with_context(|| format!("{} is not an access policy", file.display()))
 }
 
 fn crds(args: &CrdsArgs) -> anyhow::Result<ExitCode> {

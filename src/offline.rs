@@ -4,9 +4,17 @@
 //! files, folders, -  --manifest::read-->  domains and grants
 //!                                              |  policy::{domain, validate, plan}
 //!                                              v
-//!                                     plan::Report --render--> diff | JSON, exit code
+//!                 plan::Report --render--> diff | JSON, exit code
+//!                 plan::World --explain::Subject--> answer | matrix --table, html-->
+//!                             --lint::Report--> findings
+//! policy document --import--> YAML
 //! ```
 
+pub mod explain;
+pub mod html;
+pub mod import;
+pub mod lint;
 pub mod manifest;
 pub mod plan;
 pub mod render;
+pub mod table;

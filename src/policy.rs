@@ -17,6 +17,8 @@
 //! - [`compile`]: a grant to permissions and identity policies
 //! - [`ownership`]: whose a statement is
 //! - [`plan`], [`guard`]: what to write, and what must not be written
+//! - [`evaluate`], [`matrix`]: who may do what; [`lint`]: what is amiss
+//! - [`import`]: a policy back to grants
 //! - [`address`], [`duration`], [`glob`]: the small languages in between
 //!
 //! Pure: no I/O, no clock (time is a parameter), no logging; the same input gives the same bytes.
@@ -31,6 +33,9 @@ pub mod duration;
 pub mod evaluate;
 pub mod glob;
 pub mod guard;
+pub mod import;
+pub mod lint;
+pub mod matrix;
 pub mod ownership;
 pub mod permission;
 pub mod plan;

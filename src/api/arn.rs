@@ -60,6 +60,13 @@ pub fn is_account_id(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
+/// Why a text is not the ARN of an OpenSearch domain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not the ARN of a domain; write arn:PARTITION:es:REGION:ACCOUNT:domain/NAME, with the partition of the region"
+)]
+pub struct NotADomain(String);
+
 /// What kind of IAM entity an ARN names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntityKind {
@@ -185,6 +192,44 @@ impl DomainArn {
         ))
     }
 
+    /// Parses the ARN of a domain itself, without a path below it.
+    ///
+    /// # Errors
+    ///
+    /// Says the form that the text has not.
+    pub fn parse(text: &str) -> Result<Self, NotADomain> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let word = |part: &str| !part.is_empty() && part.bytes().all(legal);
+        match parts.as_slice() {
+            ["arn", partition, "es", region, account, resource]
+                if word(region)
+                    && *partition == partition_of(region)
+                    && is_account_id(account)
+                    && resource.strip_prefix("domain/").is_some_and(word) =>
+            {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(NotADomain(text.to_owned())),
+        }
+    }
+
+    /// Returns the domain that a policy's resource lies on: the domain itself, or paths below it.
+    ///
+    /// `None` where the resource names no one domain, for a wildcard say.
+    #[must_use]
+    pub fn of_resource(resource: &str) -> Option<Self> {
+        let mut parts = resource.splitn(3, '/');
+        let (domain, name) = (parts.next()?, parts.next()?);
+        Self::parse(&format!("{domain}/{name}")).ok()
+    }
+
+    /// Returns the account id.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        self.0.split(':').nth(4).unwrap_or_default()
+    }
+
     /// Returns the ARN of the domain itself, which only `es:ESCrossClusterGet` is granted on.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -250,6 +295,29 @@ mod tests {
         ] {
             assert!(EntityArn::parse(text, kind).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_resource_names_its_domain_or_none() {
+        let domain = DomainArn::new("eu-west-1", "111122223333", "logs");
+        let arn = "arn:aws:es:eu-west-1:111122223333:domain/logs";
+        assert_eq!(DomainArn::parse(arn), Ok(domain.clone()));
+        for rest in ["", "/", "/*", "/a/_search"] {
+            let found = DomainArn::of_resource(&format!("{arn}{rest}"));
+            assert_eq!(found.as_ref(), Some(&domain), "{rest}");
+        }
+        for resource in [
+            "*",
+            "",
+            "arn:aws:es:*:111122223333:domain/logs/*",
+            "arn:aws:es:eu-west-1:111122223333:domain/lo*",
+            "arn:aws-cn:es:eu-west-1:111122223333:domain/logs/*",
+            "arn:aws:s3:eu-west-1:111122223333:domain/logs",
+            "arn:aws:es:eu-west-1:1:domain/logs",
+        ] {
+            assert_eq!(DomainArn::of_resource(resource), None, "{resource}");
+        }
+        assert!(DomainArn::parse(&format!("{arn}/*")).is_err());
     }
 
     #[test]

@@ -144,10 +144,9 @@ pub struct Current {
 #[must_use]
 pub fn plan(manifests: &Manifests, current: &Current, now: Timestamp) -> Report {
     let mut report = Report::default();
-    let labels = labels(manifests);
     for (name, sourced) in &manifests.domains {
         let planned = match Domain::parse(&sourced.object) {
-            Ok(domain) => plan_domain(&domain, manifests, &labels, current, now),
+            Ok(domain) => domain_report(world(domain, manifests, current, now)),
             Err(broken) => unusable_domain(name, &broken, current),
         };
         let planned = DomainReport {
@@ -230,13 +229,26 @@ fn joined(broken: &[Rejection]) -> String {
     broken.join("; ")
 }
 
-fn plan_domain(
-    domain: &Domain,
-    manifests: &Manifests,
-    labels: &NamespaceLabels,
-    current: &Current,
-    now: Timestamp,
-) -> DomainReport {
+/// One domain with its grants, and what the plan for them is.
+#[derive(Debug)]
+pub struct World {
+    /// The domain's manifest, parsed.
+    pub domain: Domain,
+    /// What is known of the domain beside it.
+    pub facts: DomainFacts,
+    /// What validation made of every grant that names the domain.
+    pub verdicts: BTreeMap<GrantKey, Verdict>,
+    /// The policy as it is.
+    pub observed: Document,
+    /// What to do about the domain.
+    pub plan: Plan,
+    /// The files that grants came from.
+    pub files: BTreeMap<GrantKey, String>,
+}
+
+/// Plans one domain with its grants out of the manifests.
+#[must_use]
+pub fn world(domain: Domain, manifests: &Manifests, current: &Current, now: Timestamp) -> World {
     let names_it =
         |grant: &&Sourced<DomainAccess>| grant.object.spec.domain_ref.name == domain.name;
     let grants = manifests.grants.values().filter(names_it);
@@ -256,9 +268,9 @@ fn plan_domain(
             files.insert(GrantKey::of(&object), grant.file.clone());
             object
         }),
-        domain,
+        &domain,
         facts,
-        labels,
+        &labels(manifests),
         now,
     );
     let observed = current
@@ -278,7 +290,7 @@ fn plan_domain(
             ..LastApplied::default()
         });
     let plan = plan::plan(&Input {
-        domain,
+        domain: &domain,
         facts,
         held: &BTreeMap::new(),
         grants: &verdicts,
@@ -286,19 +298,28 @@ fn plan_domain(
         last: last.as_ref(),
         acknowledged_revocation: 0,
     });
-    domain_report(domain, &verdicts, &files, observed, plan)
+    World {
+        domain,
+        facts,
+        verdicts,
+        observed,
+        plan,
+        files,
+    }
 }
 
-fn domain_report(
-    domain: &Domain,
-    verdicts: &BTreeMap<GrantKey, Verdict>,
-    files: &BTreeMap<GrantKey, String>,
-    observed: Document,
-    plan: Plan,
-) -> DomainReport {
+fn domain_report(world: World) -> DomainReport {
+    let World {
+        domain,
+        verdicts,
+        files,
+        observed,
+        plan,
+        ..
+    } = world;
     let writes = plan.policy.is_some();
     let planned = plan.policy.unwrap_or_else(|| observed.clone());
-    let dropped = dropped(&observed, &planned, domain);
+    let dropped = dropped(&observed, &planned, &domain);
     let mut report = DomainReport {
         access_policy: planned.to_value(),
         added: plan.added.iter().map(Statement::to_value).collect(),

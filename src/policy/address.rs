@@ -66,6 +66,26 @@ fn mapped(block: &Ipv6Net) -> Option<Ipv4Net> {
     Ipv4Net::new(address, block.prefix_len().checked_sub(96)?).ok()
 }
 
+/// The blocks that no request from the Internet comes from (RFC 1918, 3927, 4193, 4291, 6598).
+const PRIVATE: [&str; 9] = [
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+];
+
+/// Tells whether no request from the Internet comes from the block.
+#[must_use]
+pub fn is_private(block: IpNet) -> bool {
+    let mut private = PRIVATE.iter().filter_map(|text| text.parse::<IpNet>().ok());
+    private.any(|bound| bound.contains(&block))
+}
+
 /// Tells whether the block lies within one of the bounds.
 #[must_use]
 pub fn is_within(block: IpNet, bounds: &[IpNet]) -> bool {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 pub const SIZE_LIMIT: usize = 102_400;
 
 /// The only version that an access policy should carry (service developer guide, access control).
-const VERSION: &str = "2012-10-17";
+pub const VERSION: &str = "2012-10-17";
 
 /// Why a text is not an access policy that the operator can keep.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,12 @@ impl Document {
             version,
             statements,
         })
+    }
+
+    /// Returns the version, as it was read.
+    #[must_use]
+    pub fn version(&self) -> Option<&Value> {
+        self.version.as_ref()
     }
 
     /// Returns the statements.

@@ -9,6 +9,7 @@
 //! endpoint policies and fine-grained access control.
 
 mod condition;
+mod question;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,10 @@ use super::glob;
 use crate::api::arn::{DomainArn, is_account_id};
 
 pub use self::condition::{Context, Known};
+pub use self::question::{Invalid, Question};
+
+/// The one action whose resource is the domain itself rather than a path below it.
+const CROSS_CLUSTER_GET: &str = "es:ESCrossClusterGet";
 
 /// The answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,7 +130,7 @@ pub fn evaluate(document: &Document, domain: &DomainArn, request: &Request) -> E
         let applies = all([
             (coverage != Coverage::Perhaps).then_some(true),
             Some(matches_action(statement, &request.action)),
-            Some(matches_resource(statement, domain, &request.path)),
+            Some(matches_resource(statement, domain, request)),
             condition::holds(
                 statement.members().get("Condition"),
                 &context,
@@ -176,7 +181,7 @@ fn decide(
             "a denial may apply: it depends on something that the question leaves open",
         );
     }
-    let own_account = caller.is_none_or(|caller| caller.account == account_of(domain));
+    let own_account = caller.is_none_or(|caller| caller.account == domain.account());
     let firm = select(&|denies, truth, cover| {
         !denies && truth == Some(true) && (cover == Coverage::Named || cover == Coverage::Everyone)
     });
@@ -226,10 +231,6 @@ fn decide(
             "no statement of the access policy allows it, which a caller of another account needs",
         ),
     }
-}
-
-fn account_of(domain: &DomainArn) -> &str {
-    domain.as_str().split(':').nth(4).unwrap_or_default()
 }
 
 /// A caller's ARN, taken apart.
@@ -379,9 +380,15 @@ fn matches_action(statement: &Statement, action: &str) -> bool {
     }
 }
 
-/// Matches the resource as AWS is taken to: the path as it is sent, without decoding.
-fn matches_resource(statement: &Statement, domain: &DomainArn, path: &str) -> bool {
-    let resource = domain.resource(path.trim_start_matches('/'));
+/// Matches the resource as AWS is taken to: the path as it is sent, without decoding. A search from
+/// another cluster is about the domain itself.
+fn matches_resource(statement: &Statement, domain: &DomainArn, request: &Request) -> bool {
+    let resource = if request.action.eq_ignore_ascii_case(CROSS_CLUSTER_GET) {
+        domain.as_str().to_owned()
+    } else {
+        let path = &request.path;
+        domain.resource(path.strip_prefix('/').unwrap_or(path))
+    };
     let listed = |value: &Value| {
         let mut patterns = texts(value).into_iter();
         patterns.any(|pattern| glob::matches(pattern, &resource))
@@ -390,8 +397,8 @@ fn matches_resource(statement: &Statement, domain: &DomainArn, path: &str) -> bo
     match (members.get("Resource"), members.get("NotResource")) {
         (Some(resources), _) => listed(resources),
         (None, Some(resources)) => !listed(resources),
-        // The service fills in the whole domain.
-        (None, None) => true,
+        // The service fills in all paths of the domain.
+        (None, None) => resource != domain.as_str(),
     }
 }
 

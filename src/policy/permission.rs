@@ -89,6 +89,19 @@ impl ActionSet {
         (bits != 0).then_some(Self(bits))
     }
 
+    /// Reads one action of the data plane by its whole name, in any case, and gives its spelling.
+    #[must_use]
+    pub fn exact(name: &str) -> Option<&'static str> {
+        let mut names = ACTIONS.iter().map(|(name, _)| *name);
+        names.find(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Returns the names of all actions of the data plane.
+    #[must_use]
+    pub fn all_names() -> [&'static str; 7] {
+        ACTIONS.map(|(name, _)| name)
+    }
+
     /// Returns the actions of either set.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
@@ -111,6 +124,34 @@ impl ActionSet {
     #[must_use]
     pub fn is_subset(self, other: Self) -> bool {
         self.difference(other).is_empty()
+    }
+
+    /// Returns the set as a manifest spells it.
+    #[must_use]
+    pub fn to_actions(self) -> Vec<Action> {
+        let (mut actions, rest) = if Self::HTTP.is_subset(self) {
+            (vec![Action::All], self.difference(Self::HTTP))
+        } else {
+            (Vec::new(), self)
+        };
+        let each = [
+            Action::Get,
+            Action::Head,
+            Action::Post,
+            Action::Put,
+            Action::Patch,
+            Action::Delete,
+            Action::CrossClusterGet,
+        ];
+        let held = each.into_iter().filter(|it| Self::of(*it).is_subset(rest));
+        actions.extend(held);
+        actions
+    }
+
+    /// Iterates over the sets of one action each that this set is made of.
+    pub fn each(self) -> impl Iterator<Item = Self> {
+        let bits = ACTIONS.into_iter().map(|(_, bit)| Self(bit));
+        bits.filter(move |one| one.is_subset(self))
     }
 
     /// Tells whether there is no action.

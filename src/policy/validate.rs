@@ -359,7 +359,7 @@ fn is_object_name(text: &str) -> bool {
         && text.bytes().all(|b| outer(b) || b == b'.' || b == b'-')
 }
 
-fn is_resource_id(text: &str, prefix: &str) -> bool {
+pub(super) fn is_resource_id(text: &str, prefix: &str) -> bool {
     text.strip_prefix(prefix).is_some_and(|id| {
         (8..=17).contains(&id.len())
             && id

@@ -34,6 +34,15 @@ impl Context {
             .insert(key.to_ascii_lowercase(), Known::Values(vec![value.into()]));
     }
 
+    /// Says that a key has one more value.
+    pub fn add(&mut self, key: &str, value: impl Into<String>) {
+        let known = self.0.entry(key.to_ascii_lowercase());
+        match known.or_insert(Known::Absent) {
+            Known::Values(values) => values.push(value.into()),
+            absent @ Known::Absent => *absent = Known::Values(vec![value.into()]),
+        }
+    }
+
     /// Says that a key has a value, unless something is known of it.
     pub fn set_default(&mut self, key: &str, value: &str) {
         let known = || Known::Values(vec![value.to_owned()]);

@@ -1,0 +1,92 @@
+//! `import`: its arguments, and what it writes.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+
+use crate::offline;
+use crate::policy::import::{self, Target};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The policy document.
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// The domain's name in AWS.
+    #[arg(long, value_name = "NAME")]
+    domain_name: String,
+    /// The domain's AWS account: 12 digits.
+    #[arg(long, value_name = "ID")]
+    account: String,
+    /// The domain's region, such as `eu-west-1`.
+    #[arg(long)]
+    region: String,
+    /// The namespace of the grants.
+    #[arg(long, default_value = "default")]
+    namespace: String,
+    /// Write one file an object into this folder instead of printing; files that are there are not
+    /// replaced.
+    #[arg(long, value_name = "FOLDER")]
+    write: Option<PathBuf>,
+}
+
+/// Writes the manifests.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let document = super::document(&args.policy)?;
+    let target = Target {
+        domain_name: args.domain_name.clone(),
+        account: args.account.clone(),
+        region: args.region.clone(),
+        namespace: args.namespace.clone(),
+    };
+    let imported = match import::import(&document, &target) {
+        Ok(imported) => imported,
+        Err(broken) => {
+            let broken: Vec<String> = broken.into_iter().map(|it| it.rule).collect();
+            bail!("the domain cannot be named so: {}", broken.join("; "));
+        }
+    };
+    let files = offline::import::files(&imported)?;
+    match &args.write {
+        None => {
+            for file in &files {
+                write!(io::stdout(), "---\n{}", file.text)?;
+            }
+        }
+        Some(folder) => {
+            if !folder.is_dir() {
+                bail!("{} is not a folder", folder.display());
+            }
+            if let Some(taken) = files
+                .iter()
+                .map(|it| folder.join(&it.name))
+                .find(|it| it.exists())
+            {
+                bail!(
+                    "{} is there already, and nothing was written",
+                    taken.display()
+                );
+            }
+            for file in &files {
+                let path = folder.join(&file.name);
+                let mut options = OpenOptions::new();
+                let opened = options.write(true).create_new(true).open(&path);
+                opened
+                    .and_then(|mut opened| opened.write_all(file.text.as_bytes()))
+                    .with_context(|| format!("failed to write {}", path.display()))?;
+            }
+        }
+    }
+    for left in &imported.left_out {
+        writeln!(
+            io::stderr(),
+            "left out: Statement[{}]: {}",
+            left.index,
+            left.reason
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,219 @@
+//! `explain`: who may do what on a domain, and which manifest says so.
+//!
+//! With a question (a principal, an action, a path) it answers `Allow`, `Deny` or `Unknown`, with
+//! the statements and manifests behind the answer. Without one it gives the whole access matrix.
+//!
+//! # Caveats
+//!
+//! From manifests alone the policy is the one that a plan would write; the caveats of
+//! [`super::plan`] hold here too.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::plan::World;
+use crate::api::arn::DomainArn;
+use crate::policy::document::{Document, Statement};
+use crate::policy::evaluate::{self, Request};
+use crate::policy::matrix::{self, Row};
+use crate::policy::permission::Permissions;
+use crate::policy::plan::Outcome;
+use crate::policy::verdict::Verdict;
+use crate::policy::{canonical, compile, ownership};
+
+/// What is explained.
+#[derive(Debug)]
+pub struct Subject {
+    /// The domain's ARN.
+    pub arn: DomainArn,
+    /// The whole policy.
+    pub policy: Document,
+    /// The grants behind it.
+    pub grants: Vec<Granted>,
+    /// The statements that no manifest is behind.
+    pub others: Document,
+}
+
+/// A grant that is in the policy.
+#[derive(Debug)]
+pub struct Granted {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Its lines of the matrix.
+    pub rows: Vec<Row>,
+    /// Its own statements.
+    pub own: Document,
+}
+
+/// A manifest behind an answer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Manifest {
+    /// Always `DomainAccess`.
+    pub kind: &'static str,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The file that it came from; absent where it came from a cluster.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub file: String,
+}
+
+/// The answer to a question; the JSON output is this.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Answer {
+    /// `Allow`, `Deny` or `Unknown`.
+    pub decision: &'static str,
+    /// The statements that decide it, or leave it open.
+    pub statements: Vec<Value>,
+    /// The manifests behind those.
+    pub manifests: Vec<Manifest>,
+    /// Why, for a person.
+    pub why: String,
+}
+
+/// The whole access matrix; the JSON output is this.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Matrix {
+    /// The domain's ARN.
+    pub domain: String,
+    /// Its lines, in order.
+    pub rows: Vec<Row>,
+}
+
+/// Why a policy document cannot be explained by itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No resource names a domain.
+    #[error("no resource of the policy names a domain: say which one it is of with --domain-arn")]
+    NoDomain,
+    /// Several domains are named.
+    #[error(
+        "the resources of the policy name several domains: say which one it is of with --domain-arn; they are {0}"
+    )]
+    SeveralDomains(String),
+}
+
+impl Subject {
+    /// Takes a domain and its grants out of a planned world: the policy as it would be. Where the
+    /// plan is held nothing would be written, and it is the policy as it is.
+    #[must_use]
+    pub fn of_world(world: &World) -> Self {
+        let World { domain, plan, .. } = world;
+        let arn = domain.arn.clone();
+        let written = plan.policy.as_ref().filter(|_| plan.hold.is_none());
+        let policy = written.unwrap_or(&world.observed).clone();
+        let standing = allowed(&policy, &arn);
+        let mut grants = Vec::new();
+        let mut asked = Permissions::default();
+        for (key, verdict) in &world.verdicts {
+            let Verdict::Valid(grant) = verdict else {
+                continue;
+            };
+            if !matches!(plan.outcomes.get(key), Some(Outcome::Granted { .. })) {
+                continue;
+            }
+            let compiled = compile::grant(grant, domain, world.facts);
+            if !compiled.permissions.is_subset(&standing) {
+                continue;
+            }
+            asked.extend(&compiled.permissions);
+            grants.push(Granted {
+                manifest: Manifest {
+                    kind: "DomainAccess",
+                    namespace: key.namespace.clone(),
+                    name: key.name.clone(),
+                    file: world.files.get(key).cloned().unwrap_or_default(),
+                },
+                rows: matrix::of_grant(grant),
+                own: Document::new(compiled.permissions.to_statements()),
+            });
+        }
+        let others = ownership::split(&policy, &arn, None, &asked).others;
+        Self {
+            arn,
+            others: Document::new(others),
+            policy,
+            grants,
+        }
+    }
+
+    /// Takes a policy document by itself; without an ARN, the domain is the one that its resources
+    /// name.
+    pub fn of_policy(policy: Document, arn: Option<DomainArn>) -> Result<Self, Error> {
+        let arn = match arn {
+            Some(arn) => arn,
+            None => domain_of(&policy)?,
+        };
+        Ok(Self {
+            arn,
+            others: policy.clone(),
+            policy,
+            grants: Vec::new(),
+        })
+    }
+
+    /// Answers a question.
+    #[must_use]
+    pub fn answer(&self, request: &Request) -> Answer {
+        let evaluate = |document: &Document| evaluate::evaluate(document, &self.arn, request);
+        let found = evaluate(&self.policy);
+        let statements = self.policy.statements();
+        let statements = found.statements.iter().filter_map(|&at| statements.get(at));
+        // A grant is behind the answer if its own statements alone lead to it in the same way.
+        let behind = |granted: &&Granted| {
+            let own = evaluate(&granted.own);
+            !own.statements.is_empty() && (own.decision, &own.why) == (found.decision, &found.why)
+        };
+        let behind = self.grants.iter().filter(behind);
+        Answer {
+            decision: found.decision.as_str(),
+            statements: statements.map(Statement::to_value).collect(),
+            manifests: behind.map(|granted| granted.manifest.clone()).collect(),
+            why: found.why,
+        }
+    }
+
+    /// Returns the whole access matrix.
+    #[must_use]
+    pub fn matrix(&self) -> Matrix {
+        let grants = self.grants.iter().flat_map(|granted| granted.rows.clone());
+        let others = matrix::of_statements(&self.others, &self.arn);
+        let rows: BTreeSet<Row> = grants.chain(others).collect();
+        Matrix {
+            domain: self.arn.to_string(),
+            rows: rows.into_iter().collect(),
+        }
+    }
+}
+
+/// Returns what a policy allows, as far as it is understood.
+fn allowed(policy: &Document, arn: &DomainArn) -> Permissions {
+    canonical::Canonical::of(policy, arn).permissions().clone()
+}
+
+/// Returns the domain that the resources of a policy name.
+pub fn domain_of(policy: &Document) -> Result<DomainArn, Error> {
+    let resources = policy.statements().iter().flat_map(|statement| {
+        let members = statement.members();
+        ["Resource", "NotResource"].map(|element| match members.get(element) {
+            Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
+            Some(Value::String(one)) => vec![one.as_str()],
+            _ => Vec::new(),
+        })
+    });
+    let found: BTreeSet<DomainArn> = resources
+        .flatten()
+        .filter_map(DomainArn::of_resource)
+        .collect();
+    match found.len() {
+        0 => Err(Error::NoDomain),
+        1 => found.into_iter().next().ok_or(Error::NoDomain),
+        _ => {
+            let found: Vec<&str> = found.iter().map(DomainArn::as_str).collect();
+            Err(Error::SeveralDomains(found.join(", ")))
+        }
+    }
+}
