@@ -31,13 +31,8 @@ pub struct ObservedDomain {
 /// identity and what it works on in its description alone. The description comes first, so that a
 /// policy which is called active was read after the domain was.
 pub async fn describe(clients: &Clients, name: &str) -> Result<ObservedDomain, Error> {
-    let described = clients
-        .opensearch
-        .describe_domain()
-        .domain_name(name)
-        .send()
-        .await
-        .map_err(|error| Error::of("DescribeDomain", &error))?;
+    let described = clients.opensearch.describe_domain().domain_name(name);
+    let described = clients.call("DescribeDomain", described.send()).await?;
     let Some(status) = described.domain_status else {
         return Err(Error::Unavailable {
             operation: "DescribeDomain",
@@ -47,10 +42,10 @@ pub async fn describe(clients: &Clients, name: &str) -> Result<ObservedDomain, E
     let configured = clients
         .opensearch
         .describe_domain_config()
-        .domain_name(name)
-        .send()
-        .await
-        .map_err(|error| Error::of("DescribeDomainConfig", &error))?;
+        .domain_name(name);
+    let configured = clients
+        .call("DescribeDomainConfig", configured.send())
+        .await?;
     let access = configured
         .domain_config
         .and_then(|config| config.access_policies);
@@ -96,13 +91,13 @@ pub async fn describe(clients: &Clients, name: &str) -> Result<ObservedDomain, E
 ///
 /// Nothing else is ever sent: every other member of the call would change the domain.
 pub async fn update_policy(clients: &Clients, name: &str, policy: &str) -> Result<(), Error> {
-    clients
+    let update = clients
         .opensearch
         .update_domain_config()
         .domain_name(name)
         .access_policies(policy)
-        .send()
-        .await
-        .map(drop)
-        .map_err(|error| Error::of("UpdateDomainConfig", &error))
+        .customize()
+        .interceptor(clients.gate());
+    let sent = clients.call("UpdateDomainConfig", update.send());
+    sent.await.map(drop)
 }

@@ -120,7 +120,7 @@ pub async fn apply(
             .write(&kept, plan.intent(kept.state.as_ref()))
             .await?;
     }
-    let identity = attach(&observed.clients, &plan.identity_policies).await;
+    let identity = attach(&observed.clients, &plan.identity_policies).await?;
     let door = match &plan.policy {
         Some(_) if waits => waiting(&AwsError::ChangeInProgress),
         Some(policy) => write(context, domain, cluster, observed, plan, policy).await?,
@@ -145,7 +145,14 @@ async fn write(
     policy: &Document,
 ) -> Result<Door, Error> {
     let text = policy.to_text();
-    match aws_domain::update_policy(&observed.clients, &domain.domain_name, &text).await {
+    let written = aws_domain::update_policy(&observed.clients, &domain.domain_name, &text).await;
+    context.metrics.wrote(match &written {
+        Ok(()) => "written",
+        Err(AwsError::ChangeInProgress) => "postponed",
+        Err(AwsError::PolicyRefused | AwsError::Rejected { .. }) => "refused",
+        Err(_) => "failed",
+    });
+    match written {
         Ok(()) => {
             let note = format!(
                 "wrote the access policy: {} statements added, {} removed, {} characters",
@@ -189,16 +196,20 @@ fn waiting(error: &AwsError) -> Door {
 async fn attach(
     clients: &Clients,
     wanted: &[(GrantKey, IdentityPolicy)],
-) -> BTreeMap<GrantKey, Result<(), AwsError>> {
+) -> Result<BTreeMap<GrantKey, Result<(), AwsError>>, AwsError> {
     let mut results: BTreeMap<GrantKey, Result<(), AwsError>> = BTreeMap::new();
     for (key, policy) in wanted {
         let result = attach_one(clients, policy).await;
+        // That is no grant's fault, and not for this process to tell.
+        if let Err(error @ AwsError::NotLeading { .. }) = result {
+            return Err(error);
+        }
         let so_far = results.entry(key.clone()).or_insert(Ok(()));
         if so_far.is_ok() {
             *so_far = result;
         }
     }
-    results
+    Ok(results)
 }
 
 async fn attach_one(clients: &Clients, policy: &IdentityPolicy) -> Result<(), AwsError> {

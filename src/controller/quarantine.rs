@@ -153,6 +153,14 @@ impl Suspects {
         }
     }
 
+    fn count(&self) -> usize {
+        let groups = self.groups.iter().chain(&self.trying).flatten();
+        groups
+            .chain(self.refused.keys())
+            .collect::<BTreeSet<_>>()
+            .len()
+    }
+
     fn next(&self, now: Instant) -> Option<Duration> {
         if !self.groups.is_empty() || self.trying.is_some() {
             return Some(NEXT_GROUP);
@@ -222,6 +230,11 @@ impl Quarantine {
         if let Some(suspects) = self.lock().get_mut(domain) {
             suspects.accept();
         }
+    }
+
+    /// Returns how many principals are held, on all domains.
+    pub fn count(&self) -> usize {
+        self.lock().values().map(Suspects::count).sum()
     }
 
     /// Returns when the next round is due, if anybody is held.

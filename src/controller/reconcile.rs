@@ -1,7 +1,7 @@
 //! One domain, from manifests to AWS: the steps, and nothing else.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -32,19 +32,30 @@ const READ_BACK_AFTER: Duration = Duration::from_secs(1);
 /// Safe at every await: what may have been written is on record before it is.
 pub async fn reconcile(domain: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let name = domain.name_any();
+    if context.is_draining() {
+        return Ok(Action::await_change());
+    }
     if let Some(left) = context.bursts.wait(&name) {
         return Ok(Action::requeue(left));
     }
-    tokio::time::timeout(TIME_LIMIT, Box::pin(steps(&name, &context)))
+    let began = Instant::now();
+    let result = tokio::time::timeout(TIME_LIMIT, Box::pin(steps(&name, &context)))
         .await
-        .unwrap_or(Err(Error::TimedOut(TIME_LIMIT.as_secs())))
+        .unwrap_or(Err(Error::TimedOut(TIME_LIMIT.as_secs())));
+    let outcome = result.as_ref().map_or_else(Error::outcome, |_| "ok");
+    context.metrics.reconciled(outcome, began.elapsed());
+    context.metrics.quarantined(context.quarantine.count());
+    result
 }
 
 async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
     // observe the cluster (client)
     let cluster = match observe::cluster(name, context).await? {
         observe::Found::Cluster(cluster) => cluster,
-        observe::Found::Gone => return Ok(Action::await_change()),
+        observe::Found::Gone => {
+            context.metrics.forget(name);
+            return Ok(Action::await_change());
+        }
         observe::Found::Unreadable(object, rule) => {
             status::unreadable(context, &object, &rule).await?;
             return Ok(Action::await_change());
@@ -136,6 +147,7 @@ async fn reconcile_domain(
         context.reset_tries(&domain.name);
         context.quarantine.accept(&domain.name);
         finalizer::finish_deletions(context, cluster, &plan).await?;
+        context.metrics.succeeded(now);
     }
     Ok(next(context, domain, &cluster.object, &plan, &applied, now))
 }
