@@ -152,7 +152,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                 // The reconciler has logged its failure, and shown it where its users look.
                 Some(Ok(_) | Err(controller::Error::ReconcilerFailed(..))) => {}
                 Some(Err(controller::Error::ObjectNotFound(domain))) => {
-                    metrics.forget(&domain.name);
+                    context.forget(&domain.name);
                     orphans.spawn(orphan::reconcile(domain.name.clone(), Arc::clone(&context)));
                 }
                 Some(Err(error)) => warn!(%error, "the queue failed"),

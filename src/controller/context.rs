@@ -118,6 +118,14 @@ impl Context {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Forgets a domain that is gone.
+    pub fn forget(&self, domain: &str) {
+        self.reset_tries(domain);
+        self.quarantine.forget(domain);
+        self.metrics.forget(domain);
+        self.metrics.quarantined(self.quarantine.count());
+    }
+
     /// Returns what is believed about a principal, if it was asked recently.
     pub fn principal(&self, arn: &EntityArn) -> Option<bool> {
         let known = self

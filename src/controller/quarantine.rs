@@ -232,6 +232,11 @@ impl Quarantine {
         }
     }
 
+    /// Forgets a domain that is gone.
+    pub fn forget(&self, domain: &str) {
+        self.lock().remove(domain);
+    }
+
     /// Returns how many principals are held, on all domains.
     pub fn count(&self) -> usize {
         self.lock().values().map(Suspects::count).sum()

@@ -53,7 +53,7 @@ async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
     let cluster = match observe::cluster(name, context).await? {
         observe::Found::Cluster(cluster) => cluster,
         observe::Found::Gone => {
-            context.metrics.forget(name);
+            context.forget(name);
             return Ok(Action::await_change());
         }
         observe::Found::Unreadable(object, rule) => {

@@ -153,14 +153,18 @@ impl Candidate {
                 // Whoever holds the other end is gone, or wants the lease no more.
                 _ = &mut release => return Ok(()),
                 attempt = self.attempt() => {
-                    let now = match attempt {
-                        Ok(Attempt::Ours(lease)) => break lease,
+                    let now = match &attempt {
+                        Ok(Attempt::Ours(_)) => String::new(),
                         Ok(Attempt::Held(holder)) => format!("{holder} leads"),
                         Err(error) => format!("the lease cannot be asked for: {error}"),
                     };
-                    if told != now {
-                        info!(lease = %self.config.name, "standing by: {now}");
-                        told = now;
+                    let news = told != now;
+                    told = now;
+                    match attempt {
+                        Ok(Attempt::Ours(lease)) => break lease,
+                        Ok(_) if news => info!(lease = %self.config.name, "standing by: {told}"),
+                        Err(_) if news => warn!(lease = %self.config.name, "standing by: {told}"),
+                        _ => {}
                     }
                 }
             }

@@ -154,6 +154,7 @@ async fn who_is_quarantined_is_counted_and_what_is_gone_is_not() {
             ("grants{state=\"applied\"}", 0.0),
             ("grants{state=\"refused\"}", 0.0),
             ("grants_refused{reason=\"PrincipalNotFound\"}", 0.0),
+            ("quarantined_principals", 0.0),
             ("largest_policy_bytes", 0.0),
         ])
         .await;

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::{holder, own, until_a_write_is_under_way};
 use crate::common::fake_aws::{Fault, Times};
-use crate::common::operator::ACCOUNT;
 use crate::common::operator::replica::{LEASE, Replica};
+use crate::common::operator::{ACCOUNT, OPERATOR_NAMESPACE};
 use crate::common::process::send;
 
 #[tokio::test]
@@ -86,6 +86,29 @@ async fn a_revocation_outlives_the_leader() {
         .until_metrics(&[("leader", 1.0), ("grants{state=\"applied\"}", 1.0)])
         .await;
     second.stop().await;
+}
+
+#[tokio::test]
+async fn a_lease_that_somebody_touches_is_kept_and_one_that_is_taken_is_lost() {
+    let scene = own("taken").await;
+    let mut operator = Replica::start(&scene.world, "taken").await;
+    operator.until_leads().await;
+    let change = async |to| {
+        let namespace = Some(OPERATOR_NAMESPACE);
+        let name = "opensearch-access";
+        scene.world.change("Lease", namespace, name, &to).await;
+    };
+    change(json!({"metadata": {"annotations": {"looked-at": "by a person"}}})).await;
+    tokio::time::sleep(LEASE).await;
+    assert!(holder(&scene).await.starts_with("taken_"));
+    scene.grant_to("one", &scene.role("a")).await;
+    scene.until_ready(&["one"]).await;
+
+    change(json!({"spec": {"holderIdentity": "somebody"}})).await;
+    let status = operator.ended().await;
+    assert_eq!(status.code(), Some(1), "{status}");
+    assert!(scene.world.log().contains("somebody took the lease"));
+    assert_eq!(holder(&scene).await, "somebody");
 }
 
 #[tokio::test]
