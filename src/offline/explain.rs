@@ -15,13 +15,14 @@ use serde_json::Value;
 
 use super::plan::World;
 use crate::api::arn::DomainArn;
+use crate::policy::compile::Compiler;
 use crate::policy::document::{Document, Statement};
 use crate::policy::evaluate::{self, Request};
 use crate::policy::matrix::{self, Row};
 use crate::policy::permission::Permissions;
 use crate::policy::plan::Outcome;
 use crate::policy::verdict::Verdict;
-use crate::policy::{canonical, compile, ownership};
+use crate::policy::{canonical, ownership};
 
 /// What is explained.
 #[derive(Debug)]
@@ -106,6 +107,7 @@ impl Subject {
         let written = plan.policy.as_ref().filter(|_| plan.hold.is_none());
         let policy = written.unwrap_or(&world.observed).clone();
         let standing = allowed(&policy, &arn);
+        let mut bodies = Compiler::new(domain, world.facts);
         let mut grants = Vec::new();
         let mut asked = Permissions::default();
         for (key, verdict) in &world.verdicts {
@@ -115,7 +117,7 @@ impl Subject {
             if !matches!(plan.outcomes.get(key), Some(Outcome::Granted { .. })) {
                 continue;
             }
-            let compiled = compile::grant(grant, domain, world.facts);
+            let compiled = bodies.grant(grant);
             if !compiled.permissions.is_subset(&standing) {
                 continue;
             }

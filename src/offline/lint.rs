@@ -4,6 +4,7 @@
 //! a warning says so.
 
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,13 +13,14 @@ use super::manifest::{Manifests, Sourced};
 use super::plan::{self, Current, World};
 use crate::api::access::DomainAccess;
 use crate::api::condition::Reason;
+use crate::policy::compile::Compiler;
 use crate::policy::domain::Domain;
 use crate::policy::lint::{self, Finding, Severity, Subject, UNUSABLE};
 use crate::policy::permission::Permissions;
 use crate::policy::plan::Outcome;
 use crate::policy::validate::{GrantKey, ValidatedGrant};
 use crate::policy::verdict::Verdict;
-use crate::policy::{Rejection, address, compile};
+use crate::policy::{Rejection, address};
 
 /// What is amiss, in the order of files; the JSON output is this.
 #[derive(Debug, Default, Serialize)]
@@ -137,7 +139,7 @@ impl Report {
     }
 
     fn add_world(&mut self, world: &World) {
-        let mut valid: Vec<(&GrantKey, &ValidatedGrant, Permissions)> = Vec::new();
+        let mut valid: Vec<(&GrantKey, &ValidatedGrant, Arc<Permissions>)> = Vec::new();
         for (key, outcome) in &world.plan.outcomes {
             let finding = match outcome {
                 Outcome::Refused(rejection) | Outcome::Undecided(rejection) => refused(rejection),
@@ -148,19 +150,20 @@ impl Report {
                     Severity::Warning,
                     "paths-not-enforced",
                     "spec.paths",
-                    message,
+                    *message,
                 ),
                 _ => continue,
             };
             self.add_to_grant(world, key, finding);
         }
+        let mut bodies = Compiler::new(&world.domain, world.facts);
         for (key, verdict) in &world.verdicts {
             if let Verdict::Valid(grant) = verdict {
-                let compiled = compile::grant(grant, &world.domain, world.facts);
+                let compiled = bodies.grant(grant);
                 valid.push((key, grant, compiled.permissions));
             }
         }
-        let sets: Vec<&Permissions> = valid.iter().map(|(_, _, set)| set).collect();
+        let sets: Vec<&Permissions> = valid.iter().map(|(_, _, set)| set.as_ref()).collect();
         for index in lint::repeated(&sets) {
             let Some((key, grant, _)) = valid.get(index) else {
                 continue;

@@ -16,11 +16,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use self::body::Body;
+use super::compile::Compiler;
 use super::document::{Document, Statement};
 use super::domain::Domain;
 use super::permission::{Permission, Permissions};
 use super::validate::{self, DomainFacts};
-use super::{Rejection, canonical, compile};
+use super::{Rejection, canonical};
 use crate::api::access::{Conditions, DomainAccess, Principal};
 use crate::api::domain::OpenSearchDomain;
 
@@ -107,12 +108,11 @@ pub fn import(policy: &Document, target: &Target) -> Result<Import, Vec<Rejectio
 /// Returns the grants that the operator would accept, and what they compile to.
 fn compiled(grants: Vec<DomainAccess>, domain: &Domain) -> (Vec<DomainAccess>, Permissions) {
     let facts = DomainFacts::default();
-    let none = BTreeMap::new();
     let mut permissions = Permissions::default();
     let mut kept = Vec::new();
     for object in grants {
-        if let Ok(grant) = validate::grant(&object, domain, facts, &none, Timestamp::UNIX_EPOCH) {
-            permissions.extend(&compile::grant(&grant, domain, facts).permissions);
+        if let Ok(grant) = validate::grant(&object, domain, facts, None, Timestamp::UNIX_EPOCH) {
+            permissions.extend(&Compiler::new(domain, facts).grant(&grant).permissions);
             kept.push(object);
         }
     }
@@ -154,9 +154,8 @@ fn expressible(
         let probe = Body::probe().to_grant("probe", vec![principal], conditions, target);
         let consenting = manifest::domain(target, std::slice::from_ref(&probe));
         let consenting = Domain::parse(&consenting).map_err(|broken| said(&broken))?;
-        let none = BTreeMap::new();
         let facts = DomainFacts::default();
-        validate::grant(&probe, &consenting, facts, &none, Timestamp::UNIX_EPOCH)
+        validate::grant(&probe, &consenting, facts, None, Timestamp::UNIX_EPOCH)
             .map_err(|rejection| rejection.rule)?;
     }
     Ok(meaning)

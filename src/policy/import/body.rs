@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::api::access::{
     AccessLevel, Conditions, DomainAccess, DomainAccessSpec, DomainRef, Principal,
 };
-use crate::policy::compile;
+use crate::policy::compile::Compiler;
 use crate::policy::domain::{Access, Domain};
 use crate::policy::import::Target;
 use crate::policy::permission::{ActionSet, Permissions};
@@ -92,7 +92,7 @@ impl Body {
             attach_identity_policy: false,
             expires_at: None,
         };
-        let compiled = compile::grant(&grant, domain, DomainFacts::default());
+        let compiled = Compiler::new(domain, DomainFacts::default()).grant(&grant);
         by_resource(&compiled.permissions)
     }
 }

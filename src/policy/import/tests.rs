@@ -34,6 +34,7 @@ fn planned(imported: &Import, observed: &Document) -> plan::Plan {
     let plan = plan::plan(&Input {
         domain: &domain,
         facts,
+        held: &BTreeMap::new(),
         grants: &verdicts,
         observed,
         last: None,
