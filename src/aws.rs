@@ -4,8 +4,10 @@
 //! - [`domain`]: a domain's access policy (`es`)
 //! - [`identity`]: principals and inline policies (`iam`)
 //! - [`error`]: what an error means, by its code
+//! - [`supervisor`]: what calls report to, and ask before they write
 
 pub mod domain;
 pub mod error;
 pub mod identity;
 pub mod session;
+pub mod supervisor;

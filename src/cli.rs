@@ -6,15 +6,19 @@ mod lint;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::offline::{self, manifest};
 use crate::policy::document::Document;
+use crate::policy::duration;
+use crate::runtime::lease;
 use crate::{api, controller, runtime};
 
 /// Nothing would change.
@@ -72,6 +76,21 @@ struct ControllerArgs {
     /// The namespace in which the operator keeps its records; it must exist.
     #[arg(long, env = "OPERATOR_NAMESPACE", default_value = "opensearch-access")]
     namespace: String,
+    /// Where to serve /healthz, /readyz and /metrics; port 0 takes a free one, and the log names it.
+    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
+    admin_address: SocketAddr,
+    /// The Lease, in the operator's namespace, that the one replica which reconciles holds.
+    #[arg(long, env = "LEASE_NAME", default_value = "opensearch-access")]
+    lease_name: String,
+    /// How long a replica that is gone still leads, such as `15s`; at least 3s.
+    #[arg(long, env = "LEASE_DURATION", default_value = "15s", value_parser = lease_duration)]
+    lease_duration: Duration,
+    /// What the replica is called in the Lease; a random part is added.
+    #[arg(long, env = "HOSTNAME", default_value = "opensearch-access")]
+    identity: String,
+    /// Reconcile without a Lease: only where nothing ever starts a second replica.
+    #[arg(long)]
+    no_leader_election: bool,
     /// What to log, as `tracing` directives such as `info` or `opensearch_access=debug`.
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
     log: String,
@@ -121,6 +140,29 @@ struct CrdsArgs {
     write: Option<PathBuf>,
 }
 
+fn lease_duration(text: &str) -> Result<Duration, String> {
+    duration::parse(text)
+        .map(SignedDuration::unsigned_abs)
+        .filter(|it| *it >= lease::SHORTEST)
+        .ok_or_else(|| format!("write it as 15s or 1m, {:?} at least", lease::SHORTEST))
+}
+
+impl From<ControllerArgs> for controller::Config {
+    fn from(args: ControllerArgs) -> Self {
+        let lease = lease::Config {
+            namespace: args.namespace.clone(),
+            name: args.lease_name,
+            identity: format!("{}_{:016x}", args.identity, fastrand::u64(..)),
+            duration: args.lease_duration,
+        };
+        Self {
+            namespace: args.namespace,
+            admin_address: args.admin_address,
+            lease: (!args.no_leader_election).then_some(lease),
+        }
+    }
+}
+
 fn assignment(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((domain, file)) if !domain.is_empty() && !file.is_empty() => {
@@ -152,9 +194,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Controller(args) => {
             runtime::telemetry::init(&args.log, matches!(args.log_format, LogFormat::Json))?;
             runtime::tls::install()?;
-            let config = controller::Config {
-                namespace: args.namespace,
-            };
+            let config = controller::Config::from(args);
             tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()

@@ -24,6 +24,9 @@
 //! # Guarantees
 //!
 //! Reconciles of one domain never overlap. Nothing is written from a list that is not complete.
+//! Of several replicas one reconciles; the others keep their watches warm. A replica that loses its
+//! lease ends with an error, and writes nothing from the moment on at which its right ran out. Asked
+//! to stop, the controller begins nothing, finishes what is under way, and gives the lease back.
 
 pub mod apply;
 pub mod conditions;
@@ -38,95 +41,231 @@ pub mod reconcile;
 pub mod state;
 pub mod status;
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use futures::{FutureExt, StreamExt};
-use kube::runtime::controller::{self, applier};
-use tokio::task::JoinSet;
+use anyhow::{Context as _, bail};
+use futures::{Stream, StreamExt, stream};
+use kube::runtime::controller::{self, Action, applier};
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinSet};
 use tracing::{info, warn};
 
 use self::context::Context;
+use self::queue::Domain;
+use crate::policy::plan::SIZE_BUDGET;
+use crate::runtime::admin::{Admin, Readiness};
+use crate::runtime::lease::{self, Candidate, Leadership};
+use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
 
 /// How many domains are reconciled at a time.
 const CONCURRENCY: u16 = 16;
+
+/// How long reconciles that are under way may take once the process is asked to stop; Kubernetes
+/// kills it after 30 s, and the lease is to be given back before.
+const DRAIN_LIMIT: Duration = Duration::from_secs(25);
+
+/// How long giving back the lease may take.
+const RELEASE_LIMIT: Duration = Duration::from_secs(3);
 
 /// What the controller is told at its start.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The namespace in which it keeps its records.
     pub namespace: String,
+    /// Where health, readiness and metrics are served.
+    pub admin_address: SocketAddr,
+    /// The lease that the leader holds; none where there is one replica alone.
+    pub lease: Option<lease::Config>,
 }
 
-/// How long reconciles that are under way have to finish once the process is asked to stop.
-const GRACE: Duration = Duration::from_secs(25);
-
-/// Resolves when waiting any longer for reconciles to finish is of no use.
-///
-/// While a list was never complete, for want of the custom resource definitions for one, no
-/// reconcile has begun, and the runtime would wait for that list for ever.
-async fn patience(context: &Context) -> std::io::Result<()> {
-    shutdown::requested().await?;
-    if context.stores.ready().now_or_never().is_some() {
-        tokio::time::sleep(GRACE).await;
-        warn!("reconciles were left unfinished; they are taken up again at the next start");
-    }
-    Ok(())
+/// What runs beside the reconciles; whichever ends ends the process.
+struct Tasks {
+    running: JoinSet<anyhow::Result<()>>,
+    release: Option<oneshot::Sender<()>>,
 }
 
 /// Runs the controller until the process is asked to stop; reconciles under way are finished.
 ///
 /// # Errors
 ///
-/// Fails where the cluster cannot be reached at the start, or a watch ends for good.
+/// Fails where the cluster cannot be found at the start, a port is taken, the lease is lost, or a
+/// task or a watch ends.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    let mut stop = pin!(shutdown::requested().context("failed to listen for signals")?);
+    let metrics = Arc::new(Metrics::new(SIZE_BUDGET));
+    let ready = Readiness::default();
+    let mut tasks = Tasks::new();
+    tasks.open_port(&config, &ready, &metrics).await?;
     let client = kube::Client::try_default()
         .await
         .context("failed to find the cluster")?;
+    let mut leadership = tasks.stand(&config, &client);
     let (queue, stores) = queue::open(&client);
-    let context = Arc::new(Context::new(client, config, stores).await);
-    let queue = queue
-        .watch(Arc::clone(&context.bursts))
-        .take_until(shutdown::requested());
-    let mut results = Box::pin(applier(
-        |domain, context| Box::pin(reconcile::reconcile(domain, context)),
-        error::policy,
-        Arc::clone(&context),
-        context.stores.domains.clone(),
-        queue,
-        controller::Config::default().concurrency(CONCURRENCY),
-    ));
-    info!("the controller is running");
-    let mut orphans = JoinSet::new();
-    let mut give_up = Box::pin(patience(&context));
+    let context = Context::new(
+        client,
+        config,
+        stores,
+        Arc::clone(&metrics),
+        leadership.clone(),
+    );
+    let context = Arc::new(context.await);
+    let mut changes = queue.watch(Arc::clone(&context.bursts)).boxed();
+
+    // Stand by: what changes is kept in the stores, and looked at by whoever leads.
+    let led = async {
+        context.stores.ready().await.context("a watch has ended")?;
+        ready.set(true);
+        leadership.gained().await;
+        anyhow::Ok(())
+    };
+    let mut led = pin!(led);
     loop {
         tokio::select! {
-            stopped = &mut give_up => {
-                stopped.context("failed to listen for signals")?;
-                break;
-            }
+            biased;
+            () = &mut stop => return tasks.finish(&ready).await,
+            error = tasks.failure() => return Err(error),
+            led = &mut led => break led?,
+            change = changes.next() => if change.is_none() { bail!("the watches have ended") },
+        }
+    }
+
+    metrics.leads(true);
+    info!("the controller is running");
+    let (end, ended) = oneshot::channel::<()>();
+    let everything = stream::iter(context.stores.everything()).map(Ok);
+    let mut results = reconciles(&context, everything.chain(changes).take_until(ended));
+    let mut orphans = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => break,
+            error = tasks.failure() => return Err(error),
+            Some(done) = orphans.join_next() => done.context("a task failed")?,
             result = results.next() => match result {
-                None => break,
+                None => bail!("the watches have ended"),
                 // The reconciler has logged its failure, and shown it where its users look.
                 Some(Ok(_) | Err(controller::Error::ReconcilerFailed(..))) => {}
                 Some(Err(controller::Error::ObjectNotFound(domain))) => {
+                    context.forget_domain(&domain.name).await;
                     orphans.spawn(orphan::reconcile(domain.name.clone(), Arc::clone(&context)));
                 }
                 Some(Err(error)) => warn!(%error, "the queue failed"),
             },
-            Some(done) = orphans.join_next() => done.context("a task failed")?,
         }
     }
-    info!("the controller has stopped");
-    // Orphans are bounded in time; what is left of them is found again at the next start.
-    let finish = async { while orphans.join_next().await.is_some() {} };
-    if tokio::time::timeout(Duration::from_secs(10), finish)
-        .await
-        .is_err()
-    {
-        warn!("grants of missing domains were left unfinished");
+
+    info!("stopping: nothing begins, and what is under way is finished");
+    ready.set(false);
+    context.drain();
+    drop(end);
+    let drained = async {
+        while results.next().await.is_some() {}
+        while orphans.join_next().await.is_some() {}
+    };
+    tokio::select! {
+        biased;
+        error = tasks.failure() => return Err(error),
+        () = drained => {}
+        // What is left is safe to leave at every moment, and found again at the next start.
+        () = tokio::time::sleep(DRAIN_LIMIT) => warn!("some reconciles were left unfinished"),
     }
-    Ok(())
+    drop(results);
+    orphans.shutdown().await;
+    metrics.leads(false);
+    tasks.finish(&ready).await
+}
+
+type Reconciled = Result<(ObjectRef<Domain>, Action), controller::Error<error::Error, Infallible>>;
+
+/// Reconciles what the queue asks for, and again when each reconcile said.
+fn reconciles(
+    context: &Arc<Context>,
+    queue: impl Stream<Item = Result<ObjectRef<Domain>, Infallible>> + Send + 'static,
+) -> stream::LocalBoxStream<'static, Reconciled> {
+    applier(
+        |domain, context| Box::pin(reconcile::reconcile(domain, context)),
+        error::policy,
+        Arc::clone(context),
+        context.stores.domains.clone(),
+        queue,
+        controller::Config::default().concurrency(CONCURRENCY),
+    )
+    .boxed_local()
+}
+
+impl Tasks {
+    fn new() -> Self {
+        Self {
+            running: JoinSet::new(),
+            release: None,
+        }
+    }
+
+    /// Begins to serve health, readiness and metrics.
+    async fn open_port(
+        &mut self,
+        config: &Config,
+        ready: &Readiness,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<()> {
+        let wanted = config.admin_address;
+        let admin = Admin::bind(wanted)
+            .await
+            .with_context(|| format!("failed to listen on {wanted}"))?;
+        info!(address = %admin.address()?, "the admin port is open");
+        let serve = admin.serve(ready.clone(), Arc::clone(metrics));
+        self.running
+            .spawn(async move { serve.await.context("the admin port failed") });
+        Ok(())
+    }
+
+    /// Stands for leader, unless there is nobody else.
+    fn stand(&mut self, config: &Config, client: &kube::Client) -> Leadership {
+        let Some(lease) = &config.lease else {
+            return Leadership::alone();
+        };
+        let (candidate, leadership) = Candidate::new(client.clone(), lease.clone());
+        let (release, asked) = oneshot::channel();
+        self.release = Some(release);
+        self.running
+            .spawn(async move { Ok(candidate.run(asked).await?) });
+        leadership
+    }
+
+    /// Waits until a task ends, which none does by itself, and says why it did.
+    async fn failure(&mut self) -> anyhow::Error {
+        match self.running.join_next().await {
+            Some(ended) => failure(ended),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Gives the lease back, if there is one.
+    async fn finish(mut self, ready: &Readiness) -> anyhow::Result<()> {
+        ready.set(false);
+        if let Some(release) = self.release.take() {
+            drop(release);
+            match tokio::time::timeout(RELEASE_LIMIT, self.running.join_next()).await {
+                Ok(None | Some(Ok(Ok(())))) => {}
+                Ok(Some(ended)) => return Err(failure(ended)),
+                Err(_) => warn!("the lease was not given back in time"),
+            }
+        }
+        info!("the controller has stopped");
+        Ok(())
+    }
+}
+
+fn failure(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow::anyhow!("a task has ended by itself"),
+        Ok(Err(error)) => error,
+        Err(error) => anyhow::Error::new(error).context("a task failed"),
+    }
 }

@@ -1,5 +1,15 @@
-//! What every long-running program needs of its process: logging, TLS, shutdown.
+//! What every long-running program needs of its process.
+//!
+//! - [`admin`]: the port for whoever runs it
+//! - [`lease`]: which of several processes leads
+//! - [`metrics`]: what Prometheus sees
+//! - [`shutdown`]: when to stop
+//! - [`telemetry`]: what is logged, and what never is
+//! - [`tls`]: the one TLS provider
 
+pub mod admin;
+pub mod lease;
+pub mod metrics;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;

@@ -32,13 +32,8 @@ pub struct ObservedDomain {
 /// identity and what it works on in its description alone. The description comes first, so that a
 /// policy which is called active was read after the domain was.
 pub async fn describe(clients: &Clients, name: &str) -> Result<ObservedDomain, Error> {
-    let described = clients
-        .opensearch
-        .describe_domain()
-        .domain_name(name)
-        .send()
-        .await
-        .map_err(|error| Error::of("DescribeDomain", &error))?;
+    let described = clients.opensearch.describe_domain().domain_name(name);
+    let described = clients.call("DescribeDomain", described.send()).await?;
     let Some(status) = described.domain_status else {
         return Err(Error::Unavailable {
             operation: "DescribeDomain",
@@ -91,10 +86,10 @@ async fn access_policies(
     let configured = clients
         .opensearch
         .describe_domain_config()
-        .domain_name(name)
-        .send()
-        .await
-        .map_err(|error| Error::of("DescribeDomainConfig", &error))?;
+        .domain_name(name);
+    let configured = clients
+        .call("DescribeDomainConfig", configured.send())
+        .await?;
     Ok(configured
         .domain_config
         .and_then(|config| config.access_policies))
@@ -115,7 +110,7 @@ pub async fn policy(clients: &Clients, name: &str) -> Result<(String, Option<i32
 /// once: were it sent again after a lost answer, the refusal of the second would hide that the
 /// first was applied.
 pub async fn update_policy(clients: &Clients, name: &str, policy: &str) -> Result<(), Error> {
-    clients
+    let update = clients
         .opensearch
         .update_domain_config()
         .domain_name(name)
@@ -124,8 +119,7 @@ pub async fn update_policy(clients: &Clients, name: &str, policy: &str) -> Resul
         .config_override(
             aws_sdk_opensearch::Config::builder().retry_config(RetryConfig::disabled()),
         )
-        .send()
-        .await
-        .map(drop)
-        .map_err(|error| Error::of("UpdateDomainConfig", &error))
+        .interceptor(clients.gate());
+    let sent = clients.call("UpdateDomainConfig", update.send());
+    sent.await.map(drop)
 }

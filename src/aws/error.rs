@@ -6,6 +6,8 @@
 use aws_sdk_opensearch::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 
+use super::supervisor::MayNotWrite;
+
 /// The most that is kept of a message of AWS.
 const MESSAGE_LIMIT: usize = 300;
 
@@ -57,6 +59,94 @@ pub enum Error {
         /// What is known.
         message: String,
     },
+    /// This process may not write any more, so nothing was sent.
+    #[error("{operation} was not sent: this process does not lead any more")]
+    NotLeading {
+        /// The operation.
+        operation: &'static str,
+    },
+}
+
+/// The code of a call that succeeded.
+pub(super) const NONE: &str = "OK";
+
+/// The codes that are told apart when calls are counted; a service is free to invent others.
+const CODES: [&str; 33] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "BaseException",
+    "ConcurrentModification",
+    "ConflictException",
+    "DisabledOperationException",
+    "EntityTemporarilyUnmodifiable",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "IncompleteSignature",
+    "InternalException",
+    "InternalFailure",
+    "InvalidClientTokenId",
+    "InvalidInput",
+    "InvalidSignatureException",
+    "InvalidTypeException",
+    "LimitExceeded",
+    "LimitExceededException",
+    "MalformedPolicyDocument",
+    "MissingAuthenticationToken",
+    "NoSuchEntity",
+    "NoSuchEntityException",
+    "RequestLimitExceeded",
+    "ResourceNotFoundException",
+    "ServiceFailure",
+    "ServiceUnavailable",
+    "SignatureDoesNotMatch",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "UnmodifiableEntity",
+    "UnrecognizedClientException",
+    "ValidationException",
+];
+
+/// Returns the code to count a failed call under, one of a fixed few.
+pub(super) fn code<E, R>(error: &SdkError<E, R>) -> &'static str
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug + 'static,
+{
+    match error {
+        SdkError::ServiceError(service) => known(service.err().code()),
+        _ if caused_by::<MayNotWrite>(error).is_some() => "NotLeading",
+        // The call that failed is counted by itself.
+        _ if caused_by::<AssumeRoleError>(error).is_some() => "NoCredentials",
+        SdkError::TimeoutError(_) => "TimedOut",
+        SdkError::DispatchFailure(_) => "Unreachable",
+        SdkError::ResponseError(_) => "Unreadable",
+        _ => "NotSent",
+    }
+}
+
+/// Returns the code to count a failed call for a role's credentials under.
+pub(super) fn code_of_role(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    caused_by::<AssumeRoleError>(error).map_or("Unreachable", |refused| known(refused.code()))
+}
+
+fn known(code: Option<&str>) -> &'static str {
+    let found = CODES.iter().find(|known| Some(**known) == code);
+    found.copied().unwrap_or("Other")
+}
+
+/// Finds an error behind another one.
+fn caused_by<'a, T: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
 }
 
 impl Error {
@@ -67,6 +157,9 @@ impl Error {
         R: std::fmt::Debug + 'static,
     {
         let Some(service) = error.as_service_error() else {
+            if caused_by::<MayNotWrite>(error).is_some() {
+                return Self::NotLeading { operation };
+            }
             return Self::refused_role(error).unwrap_or_else(|| Self::Unavailable {
                 operation,
                 message: causes(error),
@@ -135,30 +228,25 @@ impl Error {
             Self::NotFound
             | Self::Throttled { .. }
             | Self::ChangeInProgress
-            | Self::PolicyRefused => self.to_string(),
+            | Self::PolicyRefused
+            | Self::NotLeading { .. } => self.to_string(),
         }
     }
 
     /// Tells whether AWS answered, so that what was asked for was not done.
     #[must_use]
     pub fn is_definite(&self) -> bool {
-        !matches!(self, Self::Unavailable { .. })
+        !matches!(self, Self::Unavailable { .. } | Self::NotLeading { .. })
     }
 
     /// Finds the refusal of a role behind a call that never was sent for want of credentials.
     fn refused_role(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
-        let mut next = Some(error);
-        while let Some(cause) = next {
-            if let Some(refused) = cause.downcast_ref::<AssumeRoleError>() {
-                return Some(Self::AccessDenied {
-                    operation: "AssumeRole",
-                    code: refused.code().unwrap_or_default().to_owned(),
-                    message: shorten(refused.message().unwrap_or_default()),
-                });
-            }
-            next = cause.source();
-        }
-        None
+        let refused = caused_by::<AssumeRoleError>(error)?;
+        Some(Self::AccessDenied {
+            operation: "AssumeRole",
+            code: refused.code().unwrap_or_default().to_owned(),
+            message: shorten(refused.message().unwrap_or_default()),
+        })
     }
 }
 

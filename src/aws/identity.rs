@@ -9,22 +9,16 @@ use crate::api::arn::{EntityArn, EntityKind};
 /// Asks whether a role or user of the session's account exists, under exactly that ARN.
 pub async fn exists(clients: &Clients, arn: &EntityArn) -> Result<bool, Error> {
     let found = match arn.kind() {
-        EntityKind::Role => clients
-            .iam
-            .get_role()
-            .role_name(arn.name())
-            .send()
-            .await
-            .map(|answer| answer.role.map(|role| role.arn))
-            .map_err(|error| Error::of("GetRole", &error)),
-        EntityKind::User => clients
-            .iam
-            .get_user()
-            .user_name(arn.name())
-            .send()
-            .await
-            .map(|answer| answer.user.map(|user| user.arn))
-            .map_err(|error| Error::of("GetUser", &error)),
+        EntityKind::Role => {
+            let get = clients.iam.get_role().role_name(arn.name());
+            let answer = clients.call("GetRole", get.send()).await;
+            answer.map(|answer| answer.role.map(|role| role.arn))
+        }
+        EntityKind::User => {
+            let get = clients.iam.get_user().user_name(arn.name());
+            let answer = clients.call("GetUser", get.send()).await;
+            answer.map(|answer| answer.user.map(|user| user.arn))
+        }
     };
     match found {
         // Names are unlike within an account whatever their path, so the path may differ.
@@ -40,14 +34,12 @@ pub async fn role_policy(
     role: &str,
     policy: &str,
 ) -> Result<Option<String>, Error> {
-    let answer = clients
+    let get = clients
         .iam
         .get_role_policy()
         .role_name(role)
-        .policy_name(policy)
-        .send()
-        .await;
-    match answer.map_err(|error| Error::of("GetRolePolicy", &error)) {
+        .policy_name(policy);
+    match clients.call("GetRolePolicy", get.send()).await {
         // IAM percent-encodes the document, and the SDK leaves it so.
         Ok(answer) => Ok(percent_decode_str(&answer.policy_document)
             .decode_utf8()
@@ -65,32 +57,28 @@ pub async fn put_role_policy(
     policy: &str,
     document: &str,
 ) -> Result<(), Error> {
-    clients
+    let put = clients
         .iam
         .put_role_policy()
         .role_name(role)
         .policy_name(policy)
         .policy_document(document)
-        .send()
-        .await
-        .map(drop)
-        .map_err(|error| Error::of("PutRolePolicy", &error))
+        .customize()
+        .interceptor(clients.gate());
+    clients.call("PutRolePolicy", put.send()).await.map(drop)
 }
 
 /// Removes an inline policy of a role; that there is none is no error.
 pub async fn delete_role_policy(clients: &Clients, role: &str, policy: &str) -> Result<(), Error> {
-    let answer = clients
+    let delete = clients
         .iam
         .delete_role_policy()
         .role_name(role)
         .policy_name(policy)
-        .send()
-        .await;
-    match answer
-        .map(drop)
-        .map_err(|error| Error::of("DeleteRolePolicy", &error))
-    {
-        Err(Error::NotFound) => Ok(()),
-        other => other,
+        .customize()
+        .interceptor(clients.gate());
+    match clients.call("DeleteRolePolicy", delete.send()).await {
+        Ok(_) | Err(Error::NotFound) => Ok(()),
+        Err(error) => Err(error),
     }
 }

@@ -1,16 +1,20 @@
 //! Clients for AWS, by account, region and role.
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_opensearch::config::SharedCredentialsProvider;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_opensearch::error::{ProvideErrorMetadata, SdkError};
 use tokio::sync::Mutex;
 
-use super::error::Error;
+use super::error::{self, Error};
+use super::supervisor::{Gate, Supervisor};
 
 /// The longest that one call may take, retries included.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,30 +44,70 @@ pub struct Clients {
     pub iam: aws_sdk_iam::Client,
     /// Security Token Service.
     pub sts: aws_sdk_sts::Client,
+    supervisor: Arc<dyn Supervisor>,
+}
+
+impl Clients {
+    /// Waits for a call, and reports how it ended.
+    pub(super) async fn call<T, E, R>(
+        &self,
+        operation: &'static str,
+        sent: impl Future<Output = Result<T, SdkError<E, R>>>,
+    ) -> Result<T, Error>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug + 'static,
+    {
+        match sent.await {
+            Ok(answer) => {
+                self.supervisor.called(operation, error::NONE);
+                Ok(answer)
+            }
+            Err(error) => {
+                self.supervisor.called(operation, error::code(&error));
+                Err(Error::of(operation, &error))
+            }
+        }
+    }
+
+    /// Returns what every write goes through.
+    pub(super) fn gate(&self) -> Gate {
+        Gate(Arc::clone(&self.supervisor))
+    }
 }
 
 /// Every session of the process.
 #[derive(Debug)]
 pub struct Sessions {
     base: SdkConfig,
+    supervisor: Arc<dyn Supervisor>,
     clients: Mutex<HashMap<SessionKey, Clients>>,
 }
 
 impl Sessions {
     /// Finds the operator's own credentials by the SDK's default chain.
-    pub async fn load() -> Self {
-        let base = aws_config::defaults(BehaviorVersion::latest())
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .operation_timeout(OPERATION_TIMEOUT)
-                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                    .build(),
-            )
-            .retry_config(RetryConfig::standard().with_max_attempts(3))
-            .load()
-            .await;
+    pub async fn load(supervisor: Arc<dyn Supervisor>) -> Self {
+        Self::new(
+            aws_config::defaults(BehaviorVersion::latest()).load().await,
+            supervisor,
+        )
+    }
+
+    /// Works with the given credentials, and wherever the configuration says.
+    #[must_use]
+    pub fn new(base: SdkConfig, supervisor: Arc<dyn Supervisor>) -> Self {
+        let limits = TimeoutConfig::builder()
+            .operation_timeout(OPERATION_TIMEOUT)
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .build();
+        let retries = RetryConfig::standard().with_max_attempts(3);
         Self {
-            base,
+            base: base
+                .into_builder()
+                .timeout_config(limits)
+                .retry_config(retries)
+                .build(),
+            supervisor,
             clients: Mutex::new(HashMap::new()),
         }
     }
@@ -83,13 +127,13 @@ impl Sessions {
             opensearch: aws_sdk_opensearch::Client::new(&config),
             iam: aws_sdk_iam::Client::new(&config),
             sts: aws_sdk_sts::Client::new(&config),
+            supervisor: Arc::clone(&self.supervisor),
         };
+        let caller = clients.sts.get_caller_identity();
         let caller = clients
-            .sts
-            .get_caller_identity()
-            .send()
+            .call("GetCallerIdentity", caller.send())
             .await
-            .map_err(|error| SessionError::Aws(Error::of("GetCallerIdentity", &error)))?;
+            .map_err(SessionError::Aws)?;
         let account = caller.account().unwrap_or_default();
         if account != key.account {
             return Err(SessionError::OtherAccount {
@@ -123,8 +167,35 @@ impl Sessions {
         if let Some(external_id) = external_id {
             provider = provider.external_id(external_id);
         }
-        let credentials = SharedCredentialsProvider::new(provider.build().await);
+        let credentials = SharedCredentialsProvider::new(Counted {
+            provider: provider.build().await,
+            supervisor: Arc::clone(&self.supervisor),
+        });
         builder.credentials_provider(credentials).build()
+    }
+}
+
+/// Reports how each call for a role's credentials ended; the SDK makes it by itself.
+#[derive(Debug)]
+struct Counted {
+    provider: AssumeRoleProvider,
+    supervisor: Arc<dyn Supervisor>,
+}
+
+impl ProvideCredentials for Counted {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let credentials = self.provider.provide_credentials().await;
+            let code = match &credentials {
+                Ok(_) => error::NONE,
+                Err(error) => error::code_of_role(error),
+            };
+            self.supervisor.called("AssumeRole", code);
+            credentials
+        })
     }
 }
 

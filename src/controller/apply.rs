@@ -156,12 +156,16 @@ pub async fn apply(
     let wanted = &plan.identity_policies;
     let mut identity = BTreeMap::new();
     if !revokes {
-        identity = attach(&observed.clients, wanted).await;
+        identity = attach(&observed.clients, wanted).await?;
     }
     let written = match &writes {
         Some(text) => Some(write(context, domain, cluster, observed, plan, text).await),
         None => None,
     };
+    // Whoever leads now may have begun; the record of more than stands is harmless.
+    if let Some(Written::Unknown(error @ AwsError::NotLeading { .. })) = written {
+        return Err(error.into());
+    }
     if matches!(written, Some(Written::Conflicted | Written::No(_))) {
         let record = without_write(&intent, observed.kept.state.as_ref());
         match observed.keeper.restore(&kept, record).await {
@@ -170,10 +174,10 @@ pub async fn apply(
         }
     }
     if revokes {
-        identity = attach(&observed.clients, wanted).await;
+        identity = attach(&observed.clients, wanted).await?;
     }
     // Access goes as early as it can, whatever the door waits for.
-    let attached_still = detach(&observed.clients, plan, &kept).await;
+    let attached_still = detach(&observed.clients, plan, &kept).await?;
 
     let mut soon = None;
     let door = match written {
@@ -283,12 +287,20 @@ async fn write(
             let same =
                 policy == observed.domain.policy || same_meaning(&policy, &observed.domain.policy);
             if version != observed.domain.policy_version || !same {
+                context.metrics.wrote("conflicted");
                 return Written::Conflicted;
             }
         }
         Err(error) => return Written::No(error),
     }
-    match aws_domain::update_policy(&observed.clients, &domain.domain_name, text).await {
+    let written = aws_domain::update_policy(&observed.clients, &domain.domain_name, text).await;
+    context.metrics.wrote(match &written {
+        Ok(()) => "written",
+        Err(AwsError::ChangeInProgress) => "postponed",
+        Err(AwsError::PolicyRefused | AwsError::Rejected { .. }) => "refused",
+        Err(_) => "failed",
+    });
+    match written {
         Ok(()) => {
             // By meaning: what others wrote is read in another order each time.
             let meaning = plan.policy.as_ref().map(spelled).unwrap_or_default();
@@ -339,11 +351,11 @@ fn waiting(error: &AwsError) -> Door {
 async fn attach(
     clients: &Clients,
     wanted: &[(GrantKey, IdentityPolicy)],
-) -> BTreeMap<GrantKey, Result<(), AwsError>> {
+) -> Result<BTreeMap<GrantKey, Result<(), AwsError>>, AwsError> {
     let deadline = Instant::now() + IAM_LIMIT;
     let done: Vec<_> = stream::iter(wanted)
         .map(|(key, policy)| async move {
-            let attached = attach_one(clients, policy);
+            let attached = Box::pin(attach_one(clients, policy));
             let result = observe::until(deadline, "PutRolePolicy", attached).await;
             if let Err(error) = &result {
                 warn!(role = %policy.role, policy = %policy.name, "failed to attach an inline policy: {error}");
@@ -355,12 +367,16 @@ async fn attach(
         .await;
     let mut results: BTreeMap<GrantKey, Result<(), AwsError>> = BTreeMap::new();
     for (key, result) in done {
+        // That is no grant's fault, and not for this process to tell.
+        if let Err(error @ AwsError::NotLeading { .. }) = result {
+            return Err(error);
+        }
         let so_far = results.entry(key.clone()).or_insert(Ok(()));
         if so_far.is_ok() {
             *so_far = result;
         }
     }
-    results
+    Ok(results)
 }
 
 async fn attach_one(clients: &Clients, policy: &IdentityPolicy) -> Result<(), AwsError> {
@@ -388,17 +404,17 @@ fn spelled(document: &Document) -> Vec<String> {
 
 /// Removes the inline policies that no grant asks for any more; returns the UIDs of the grants on
 /// record of which one could not be removed.
-async fn detach(clients: &Clients, plan: &Plan, kept: &Kept) -> BTreeSet<String> {
+async fn detach(clients: &Clients, plan: &Plan, kept: &Kept) -> Result<BTreeSet<String>, AwsError> {
     let deadline = Instant::now() + IAM_LIMIT;
-    let failed: BTreeSet<&(String, String)> = stream::iter(&plan.identity_removals)
+    let failed: Vec<(&(String, String), AwsError)> = stream::iter(&plan.identity_removals)
         .map(|removal| async move {
             let (role, policy) = removal;
-            let detached = detach_one(clients, role, policy);
+            let detached = Box::pin(detach_one(clients, role, policy));
             match observe::until(deadline, "DeleteRolePolicy", detached).await {
                 Ok(()) => None,
                 Err(error) => {
                     warn!(%role, %policy, "failed to remove an inline policy: {error}");
-                    Some(removal)
+                    Some((removal, error))
                 }
             }
         })
@@ -406,11 +422,23 @@ async fn detach(clients: &Clients, plan: &Plan, kept: &Kept) -> BTreeSet<String>
         .filter_map(async |failed| failed)
         .collect()
         .await;
+    let mut standing = BTreeSet::new();
+    for (removal, error) in failed {
+        if matches!(error, AwsError::NotLeading { .. }) {
+            return Err(error);
+        }
+        standing.insert(removal);
+    }
     let known = kept.state.iter().flat_map(|state| &state.grants);
-    known
-        .filter(|(_, grant)| grant.identity_policies.iter().any(|it| failed.contains(it)))
+    Ok(known
+        .filter(|(_, grant)| {
+            grant
+                .identity_policies
+                .iter()
+                .any(|it| standing.contains(it))
+        })
         .map(|(uid, _)| uid.clone())
-        .collect()
+        .collect())
 }
 
 pub(super) async fn detach_one(

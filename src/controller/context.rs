@@ -1,6 +1,7 @@
 //! What every reconcile shares.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,9 @@ use super::queue::{Bursts, Stores};
 use crate::api::arn::EntityArn;
 use crate::api::name::FIELD_MANAGER;
 use crate::aws::session::Sessions;
+use crate::aws::supervisor::Supervisor;
+use crate::runtime::lease::Leadership;
+use crate::runtime::metrics::Metrics;
 
 /// How long it is believed that a principal exists.
 const FOUND_FOR: Duration = Duration::from_mins(5);
@@ -51,6 +55,9 @@ pub struct Context {
     pub orphans: Orphans,
     /// Principals that AWS may have refused a policy for.
     pub quarantine: Quarantine,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    draining: AtomicBool,
     principals: Mutex<HashMap<EntityArn, (bool, Instant)>>,
     tries: Mutex<HashMap<String, u32>>,
     writes: Mutex<HashMap<String, Writes>>,
@@ -67,9 +74,32 @@ struct Writes {
     last: Instant,
 }
 
+/// What supervises the calls to AWS: this process's metrics, and its right to write.
+#[derive(Debug)]
+struct Process {
+    metrics: Arc<Metrics>,
+    leadership: Leadership,
+}
+
+impl Supervisor for Process {
+    fn may_write(&self) -> bool {
+        self.leadership.holds()
+    }
+
+    fn called(&self, operation: &'static str, code: &'static str) {
+        self.metrics.called(operation, code);
+    }
+}
+
 impl Context {
     /// Builds the context.
-    pub async fn new(client: Client, config: Config, stores: Stores) -> Self {
+    pub async fn new(
+        client: Client,
+        config: Config,
+        stores: Stores,
+        metrics: Arc<Metrics>,
+        leadership: Leadership,
+    ) -> Self {
         let reporter = Reporter {
             controller: FIELD_MANAGER.to_owned(),
             instance: None,
@@ -79,14 +109,30 @@ impl Context {
             client,
             config,
             stores,
-            sessions: Sessions::load().await,
+            sessions: Sessions::load(Arc::new(Process {
+                metrics: Arc::clone(&metrics),
+                leadership,
+            }))
+            .await,
             bursts: Arc::default(),
             orphans: Orphans::default(),
             quarantine: Quarantine::default(),
+            metrics,
+            draining: AtomicBool::new(false),
             principals: Mutex::default(),
             tries: Mutex::default(),
             writes: Mutex::default(),
         }
+    }
+
+    /// Lets no reconcile begin any more.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether the process is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Returns what is believed about a principal, if it was asked recently.
@@ -185,6 +231,8 @@ impl Context {
         self.reset_tries(domain);
         self.settled(domain);
         self.quarantine.forget(domain);
+        self.metrics.forget(domain);
+        self.metrics.quarantined(self.quarantine.count());
         let domains = self.stores.domains.state();
         let in_use: BTreeSet<String> = domains
             .iter()

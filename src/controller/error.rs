@@ -87,10 +87,26 @@ impl Error {
         }
     }
 
-    /// Tells whether the next try, in a moment, sees what this one could not: nobody need be told.
+    /// Tells whether the next try, in a moment, sees what this one could not, or is another
+    /// process's: nobody need be told.
     #[must_use]
     pub fn is_momentary(&self) -> bool {
-        matches!(self, Self::Stale | Self::State(state::Error::Conflict))
+        matches!(
+            self,
+            Self::Stale
+                | Self::State(state::Error::Conflict)
+                | Self::Aws(AwsError::NotLeading { .. })
+        )
+    }
+
+    /// Returns what metrics call it.
+    #[must_use]
+    pub fn outcome(&self) -> &'static str {
+        if self.is_waiting() {
+            "waiting"
+        } else {
+            "failed"
+        }
     }
 
     /// Tells whether waiting is all that there is to do, so that nobody need be alarmed.
@@ -114,7 +130,7 @@ pub fn aws_reason(error: &AwsError) -> Reason {
         AwsError::Throttled { .. } => Reason::Throttled,
         AwsError::ChangeInProgress => Reason::DomainProcessing,
         AwsError::PolicyRefused | AwsError::Rejected { .. } => Reason::PolicyRejected,
-        AwsError::Unavailable { .. } => Reason::Unavailable,
+        AwsError::Unavailable { .. } | AwsError::NotLeading { .. } => Reason::Unavailable,
     }
 }
 

@@ -240,7 +240,7 @@ pub async fn principals(
             if let Some(exists) = context.principal(&arn) {
                 return (arn, Ok(exists));
             }
-            let asked = identity::exists(&observed.clients, &arn);
+            let asked = Box::pin(identity::exists(&observed.clients, &arn));
             let answer = until(deadline, "the look-up in IAM", asked).await;
             match &answer {
                 Ok(exists) => context.remember_principal(&arn, *exists),

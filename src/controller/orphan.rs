@@ -49,6 +49,9 @@ pub async fn reconcile(domain: String, context: Arc<Context>) {
     }
     context.orphans.end(&domain);
     for attempt in 0..TRIES {
+        if context.is_draining() {
+            return;
+        }
         match once(&domain, &context).await {
             Ok(()) => return,
             Err(error) if error.is_waiting() => {}

@@ -157,6 +157,14 @@ impl Suspects {
         }
     }
 
+    fn count(&self) -> usize {
+        let groups = self.groups.iter().chain(&self.trying).flatten();
+        groups
+            .chain(self.refused.keys())
+            .collect::<BTreeSet<_>>()
+            .len()
+    }
+
     fn next(&self, now: Instant) -> Option<Duration> {
         if !self.groups.is_empty() || self.trying.is_some() {
             return Some(NEXT_GROUP);
@@ -228,16 +236,21 @@ impl Quarantine {
         held.refuse(&suspects, Instant::now());
     }
 
-    /// Forgets a domain.
-    pub fn forget(&self, domain: &str) {
-        self.lock().remove(domain);
-    }
-
     /// Takes note that AWS took a policy, or that none had to be written.
     pub fn accept(&self, domain: &str) {
         if let Some(suspects) = self.lock().get_mut(domain) {
             suspects.accept();
         }
+    }
+
+    /// Forgets a domain that is gone.
+    pub fn forget(&self, domain: &str) {
+        self.lock().remove(domain);
+    }
+
+    /// Returns how many principals are held, on all domains.
+    pub fn count(&self) -> usize {
+        self.lock().values().map(Suspects::count).sum()
     }
 
     /// Returns when the next round is due, if anybody is held.

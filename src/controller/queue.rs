@@ -58,6 +58,24 @@ impl Stores {
         self.grants.wait_until_ready().await?;
         self.namespaces.wait_until_ready().await
     }
+
+    /// Returns every domain that is there, or that a grant names.
+    #[must_use]
+    pub fn everything(&self) -> Vec<ObjectRef<Domain>> {
+        let domains = self.domains.state();
+        let grants = self.grants.state();
+        let wanted = grants
+            .iter()
+            .filter_map(|grant| Some(grant.0.as_ref().ok()?.spec.domain_ref.name.clone()));
+        let mut names: Vec<String> = domains
+            .iter()
+            .map(|domain| domain.name_any())
+            .chain(wanted)
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names.iter().map(|name| ObjectRef::new(name)).collect()
+    }
 }
 
 /// The watches, not yet started.

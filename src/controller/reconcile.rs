@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
@@ -41,13 +41,21 @@ const READ_BACK_AFTER: Duration = Duration::from_secs(1);
 /// Safe at every await: what may have been written is on record before it is.
 pub async fn reconcile(domain: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let name = domain.name_any();
+    if context.is_draining() {
+        return Ok(Action::await_change());
+    }
     if let Some(left) = context.bursts.wait(&name) {
         return Ok(Action::requeue(left));
     }
+    let began = Instant::now();
     let limit = TIME_LIMIT + GRACE;
-    tokio::time::timeout(limit, Box::pin(steps(&name, &context)))
+    let result = tokio::time::timeout(limit, Box::pin(steps(&name, &context)))
         .await
-        .unwrap_or(Err(Error::TimedOut(limit.as_secs())))
+        .unwrap_or(Err(Error::TimedOut(limit.as_secs())));
+    let outcome = result.as_ref().map_or_else(Error::outcome, |_| "ok");
+    context.metrics.reconciled(outcome, began.elapsed());
+    context.metrics.quarantined(context.quarantine.count());
+    result
 }
 
 async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
@@ -198,17 +206,23 @@ async fn reconcile_domain(
         context.settled(&domain.name);
         context.quarantine.accept(&domain.name);
     }
-    let mut all = unheld.is_empty()
-        && applied.attached_still.is_empty()
-        && applied.identity.values().all(Result::is_ok);
+    let in_order = |done| {
+        if done && applied.door == Door::InForce {
+            context.metrics.succeeded(now);
+        }
+    };
+    let mut done = unheld.is_empty() && applied.attached_still.is_empty();
     if is_revoked(&plan, &applied, &observed) {
         let but = &applied.attached_still;
-        all &= finalizer::finish_deletions(context, cluster, &plan, but).await?;
+        done &= finalizer::finish_deletions(context, cluster, &plan, but).await?;
         if cluster.is_deleting() && but.is_empty() {
+            in_order(done);
             return Ok(Action::await_change());
         }
     }
-    all &= told?;
+    done &= told?;
+    in_order(done);
+    let all = done && applied.identity.values().all(Result::is_ok);
     if all && applied.door == Door::InForce {
         context.reset_tries(&domain.name);
     }

@@ -1,5 +1,6 @@
 //! What users see: conditions, counts and Events, on every path and only where they changed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
@@ -26,6 +27,7 @@ use crate::api::name::FIELD_MANAGER;
 use crate::policy::Rejection;
 use crate::policy::domain::Domain;
 use crate::policy::plan::{Outcome, Plan};
+use crate::runtime::metrics::DomainFigures;
 
 /// Shows what a reconcile came to; tells whether every grant's status could be written.
 pub async fn reconciled(
@@ -38,6 +40,7 @@ pub async fn reconciled(
     now: Timestamp,
 ) -> Result<bool, Error> {
     let mut counts = GrantCounts::default();
+    let mut refused: BTreeMap<&'static str, i64> = BTreeMap::new();
     let mut statuses = Vec::new();
     for (key, outcome) in &plan.outcomes {
         let object = cluster.grant(key);
@@ -49,7 +52,12 @@ pub async fn reconciled(
             _ if *outcome == Outcome::Deleting => {}
             Some((Some(true), _)) => counts.applied += 1,
             _ if matches!(outcome, Outcome::Granted { .. }) => counts.pending += 1,
-            _ => counts.refused += 1,
+            ready => {
+                counts.refused += 1;
+                if let Some((_, reason)) = ready {
+                    *refused.entry(reason.as_str()).or_default() += 1;
+                }
+            }
         }
         let expires_at = match outcome {
             Outcome::Granted { expires_at, .. } => expires_at.map(Time),
@@ -63,6 +71,15 @@ pub async fn reconciled(
             statuses.push((Arc::clone(object), said, expires_at));
         }
     }
+    let last = observed.kept.state.as_ref();
+    let figures = DomainFigures {
+        applied: counts.applied.into(),
+        pending: counts.pending.into(),
+        refused,
+        policy_bytes: count(observed.domain.policy.len()).into(),
+        drifted: last.is_some_and(|last| last.is_drifted(&observed.policy, &domain.arn)),
+    };
+    context.metrics.domain(&domain.name, figures);
     let all = write_grants(context, statuses, now).await;
 
     let before = cluster.object.status.clone().unwrap_or_default();

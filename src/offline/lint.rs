@@ -3,9 +3,8 @@
 //! A grant's own rules need its domain: without that among the manifests they are not checked, and
 //! a warning says so.
 
-use std::sync::Arc;
-
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;

@@ -56,6 +56,14 @@ impl LastApplied {
         claim
     }
 
+    /// Tells whether something that was in place is gone from the policy, by somebody else's hand;
+    /// while a write is under way, nobody knows.
+    #[must_use]
+    pub fn is_drifted(&self, observed: &Document, domain: &DomainArn) -> bool {
+        let standing = || split(observed, domain, Some(self), &Permissions::default()).ours;
+        self.pending.is_none() && !self.claim(domain).is_subset(&standing())
+    }
+
     /// Returns the meaning of each statement that the operator wrote, or was about to.
     fn written(&self, domain: &DomainArn) -> Vec<Permissions> {
         let pending = self.pending.iter().flatten();

@@ -1,21 +1,30 @@
 //! Logging.
 
-use tracing::Level;
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use std::io::IsTerminal;
+
+use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Layer, fmt};
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("{directives:?} is not a list of log directives")]
-pub struct Error {
-    directives: String,
-    source: tracing_subscriber::filter::ParseError,
+pub enum Error {
+    /// The directives cannot be read.
+    #[error("{directives:?} is not a list of log directives")]
+    Directives {
+        /// As they were given.
+        directives: String,
+        /// What is wrong with them.
+        source: ParseError,
+    },
+    /// The process logs already.
+    #[error("logging is set up already")]
+    Again(#[from] TryInitError),
 }
 
 /// The libraries that see credentials, signatures or bodies, and log them below `warn`.
-const GUARDED: [&str; 9] = [
+const GUARDED: [&str; 12] = [
     "aws_config",
     "aws_credential_types",
     "aws_runtime",
@@ -23,8 +32,11 @@ const GUARDED: [&str; 9] = [
     "aws_smithy_http_client",
     "aws_smithy_runtime",
     "aws_smithy_runtime_api",
+    "aws_smithy_schema",
+    "h2",
     "hyper",
     "hyper_util",
+    "rustls",
 ];
 
 /// Sends what is logged to standard error, as text or as one JSON object a line.
@@ -32,24 +44,25 @@ const GUARDED: [&str; 9] = [
 /// Whatever the directives say, no secret is logged: what the guarded libraries say below `warn`
 /// is dropped before the directives are asked, which could otherwise name a module of theirs.
 pub fn init(directives: &str, json: bool) -> Result<(), Error> {
-    let asked = EnvFilter::builder()
+    let wanted = EnvFilter::builder()
         .parse(directives)
-        .map_err(|source| Error {
+        .map_err(|source| Error::Directives {
             directives: directives.to_owned(),
             source,
         })?;
-    let harmless = filter_fn(|metadata| {
-        let library = metadata.target().split("::").next().unwrap_or_default();
-        *metadata.level() <= Level::WARN || !GUARDED.contains(&library)
-    });
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = if json {
-        lines.json().boxed()
+    let harmless = Targets::new()
+        .with_default(LevelFilter::TRACE)
+        .with_targets(GUARDED.map(|library| (library, LevelFilter::WARN)));
+    let logger = fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    let logger = if json {
+        logger.json().boxed()
     } else {
-        lines.boxed()
+        logger.boxed()
     };
     tracing_subscriber::registry()
-        .with(lines.with_filter(asked.and(harmless)))
-        .init();
+        .with(logger.with_filter(wanted.and(harmless)))
+        .try_init()?;
     Ok(())
 }

@@ -39,6 +39,7 @@ use super::fake_aws::FakeAws;
 use super::process::Process;
 
 pub(crate) mod meaning;
+pub(crate) mod replica;
 mod rights;
 pub(crate) mod scene;
 
@@ -78,6 +79,11 @@ impl World {
     /// Starts a world of the test's own, with its operator.
     pub(crate) async fn start() -> Self {
         Self::of(Held::Own(Box::new(Parts::start().await)))
+    }
+
+    /// Starts a world of the test's own in which no operator runs.
+    pub(crate) async fn without_operator() -> Self {
+        Self::of(Held::Own(Box::new(Parts::prepare().await)))
     }
 
     /// Returns the world of all tests that keep to domains and namespaces of their own.
@@ -242,31 +248,46 @@ impl Drop for World {
 
 impl Parts {
     async fn start() -> Self {
+        let parts = Self::prepare().await;
+        parts.start_operator();
+        parts
+    }
+
+    async fn prepare() -> Self {
         let cluster = Cluster::start().await;
         cluster.apply_crds().await.unwrap();
         let rights = cluster.kubectl_apply(rights::MANIFESTS).await;
         assert!(rights.status.success(), "{rights:?}");
         let aws = FakeAws::start().await;
         aws.account(ACCOUNT);
-        let parts = Self {
+        Self {
             operator: Mutex::default(),
             aws,
             cluster,
             home: tempfile::tempdir().unwrap(),
-        };
-        parts.start_operator();
-        parts
+        }
     }
 
     fn operator(&self) -> MutexGuard<'_, Option<Process>> {
         self.operator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One that is killed and started again is not to wait for its own lease.
     fn start_operator(&self) {
-        let (access_key_id, secret_access_key) = self.aws.credentials(ACCOUNT);
+        let credentials = self.aws.credentials(ACCOUNT);
+        let options = ["--no-leader-election", "--log", "debug"];
+        let process = self.spawn("operator", credentials, &options);
+        let before = self.operator().replace(process);
+        assert!(before.is_none(), "an operator runs already");
+    }
+
+    /// Starts the program with a log of its own, and nothing of the machine's environment that
+    /// would lead it out of this world.
+    fn spawn(&self, name: &str, credentials: (String, String), options: &[&str]) -> Process {
+        let (access_key_id, secret_access_key) = credentials;
         let mut command = Command::new(env!("CARGO_BIN_EXE_opensearch-access"));
-        command.args(["controller", "--log", "debug"]);
-        // Whatever the machine is set up for, the operator sees this world alone.
+        command.args(["controller", "--admin-address", "127.0.0.1:0"]);
+        command.args(options);
         for (name, _) in std::env::vars_os().filter(|(name, _)| leads_elsewhere(name)) {
             command.env_remove(name);
         }
@@ -276,15 +297,21 @@ impl Parts {
             .env("AWS_ACCESS_KEY_ID", access_key_id)
             .env("AWS_SECRET_ACCESS_KEY", secret_access_key)
             .env("HOME", self.home.path());
-        let log = self.home.path().join("operator.log");
-        let process = Process::spawn("opensearch-access", &command, &log).unwrap();
-        let before = self.operator().replace(process);
-        assert!(before.is_none(), "an operator runs already");
+        let log = self.home.path().join(name).with_extension("log");
+        Process::spawn("opensearch-access", &command, &log).unwrap()
     }
 
+    /// Returns what every operator has logged.
     fn log(&self) -> String {
-        let log = fs::read(self.home.path().join("operator.log")).unwrap_or_default();
-        String::from_utf8_lossy(&log).into_owned()
+        let files = fs::read_dir(self.home.path()).unwrap();
+        let logs = files.map(|file| file.unwrap().path());
+        let mut logs: Vec<_> = logs
+            .filter(|path| path.extension().is_some_and(|it| it == "log"))
+            .collect();
+        logs.sort();
+        let read = |path| fs::read(path).unwrap_or_default();
+        let text = |path| String::from_utf8_lossy(&read(path)).into_owned();
+        logs.into_iter().map(text).collect()
     }
 
     fn check_log(&self) {
@@ -306,9 +333,16 @@ impl Parts {
 /// Tells whether a variable would lead the operator out of its world.
 fn leads_elsewhere(variable: &OsString) -> bool {
     let name = variable.to_string_lossy().to_ascii_uppercase();
-    ["AWS_", "KUBERNETES_", "OPERATOR_", "LOG_"]
-        .iter()
-        .any(|it| name.starts_with(it))
+    [
+        "ADMIN_",
+        "AWS_",
+        "KUBERNETES_",
+        "LEASE_",
+        "LOG_",
+        "OPERATOR_",
+    ]
+    .iter()
+    .any(|it| name.starts_with(it))
         || name.ends_with("_PROXY")
 }
 
@@ -319,6 +353,7 @@ fn resource(kind: &str) -> ApiResource {
         "Event" => ("events.k8s.io", "v1", "events"),
         "Namespace" => ("", "v1", "namespaces"),
         "ConfigMap" => ("", "v1", "configmaps"),
+        "Lease" => ("coordination.k8s.io", "v1", "leases"),
         other => panic!("add {other} here"),
     };
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)

@@ -151,16 +151,7 @@ impl Process {
                 format!("it has ended: {status}"),
             ));
         }
-        // The shell's own `kill`: the program of that name is not on every machine.
-        let sent = Command::new("sh")
-            .args(["-c", r#"kill -s "$1" "$2""#, "sh", signal])
-            .arg(self.id().to_string())
-            .status()?;
-        if sent.success() {
-            Ok(())
-        } else {
-            Err(failed(&self.name, &format!("be sent {signal}"), sent))
-        }
+        send(self.id(), signal).map_err(|error| failed(&self.name, "be signalled", error))
     }
 
     /// Sends `SIGKILL` and waits for the end; a program that has already ended is no error.
@@ -175,6 +166,20 @@ impl Drop for Process {
         if let Err(error) = self.kill() {
             eprintln!("{}", failed(&self.name, "be killed", error));
         }
+    }
+}
+
+/// Sends a signal, by its name without `SIG`, to a process that the caller knows to run.
+pub(crate) fn send(id: u32, signal: &str) -> io::Result<()> {
+    // The shell's own `kill`: the program of that name is not on every machine.
+    let sent = Command::new("sh")
+        .args(["-c", r#"kill -s "$1" "$2""#, "sh", signal])
+        .arg(id.to_string())
+        .status()?;
+    if sent.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("{signal} was not sent: {sent}")))
     }
 }
 

@@ -15,4 +15,5 @@ mod cel;
 mod cluster;
 mod fake_aws;
 mod ministack;
+mod operations;
 mod reconcile;

@@ -4,7 +4,7 @@
 /// test. What is left out is left out on purpose:
 /// - no `create`, `update` or `delete` on the custom resources: specs are their authors'
 /// - no Secrets, no Pods, no write to Namespaces
-/// - `ConfigMaps` in the operator's own namespace only, and read one by one
+/// - `ConfigMaps` and Leases in the operator's own namespace only, and read one by one
 ///
 /// `patch` on the custom resources is for finalizers, on their `status` for conditions; Events of
 /// a domain, which has no namespace, go to `default`, those of a grant to the grant's.
@@ -43,6 +43,9 @@ rules:
   - apiGroups: ['']
     resources: [configmaps]
     verbs: [get, create, update, delete]
+  - apiGroups: [coordination.k8s.io]
+    resources: [leases]
+    verbs: [get, create, update]
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
