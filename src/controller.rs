@@ -18,6 +18,7 @@
 //! - [`conditions`]: what users read
 //! - [`state`]: the last applied state, kept in a `ConfigMap`
 //! - [`orphan`]: grants whose domain does not exist
+//! - `write`: the one write to AWS
 //! - [`quarantine`]: principals that AWS may have refused a policy for
 //! - [`error`]: what a failure means for the next try
 //!
@@ -40,6 +41,7 @@ pub mod queue;
 pub mod reconcile;
 pub mod state;
 pub mod status;
+mod write;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

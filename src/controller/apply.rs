@@ -14,15 +14,16 @@ use tracing::{info, warn};
 
 use super::context::Context;
 use super::error::{Error, aws_reason};
+use super::finalizer;
 use super::observe::{self, Cluster, Observed};
 use super::state::Kept;
-use super::{finalizer, quarantine};
+use super::write::{Written, write};
 use crate::api::arn::{EntityArn, EntityKind};
 use crate::api::condition::Reason;
 use crate::api::domain::PolicyMode;
 use crate::aws::error::Error as AwsError;
+use crate::aws::identity;
 use crate::aws::session::Clients;
-use crate::aws::{domain as aws_domain, identity};
 use crate::policy::canonical;
 use crate::policy::compile::IdentityPolicy;
 use crate::policy::document::Document;
@@ -260,86 +261,6 @@ fn without_write(intent: &LastApplied, before: Option<&LastApplied>) -> Option<L
     Some(record)
 }
 
-/// What became of a write.
-enum Written {
-    /// AWS took it; whether it may be read back soon.
-    Yes(bool),
-    /// Another writer was first; nothing was sent.
-    Conflicted,
-    /// AWS did not take it.
-    No(AwsError),
-    /// AWS did not answer.
-    Unknown(AwsError),
-}
-
-async fn write(
-    context: &Context,
-    domain: &Domain,
-    cluster: &Cluster,
-    observed: &Observed,
-    plan: &Plan,
-    text: &str,
-) -> Written {
-    // Much may have happened since the plan was made of it, and the write replaces everything.
-    let read = aws_domain::policy(&observed.clients, &domain.domain_name).await;
-    match read {
-        Ok((policy, version)) => {
-            let same =
-                policy == observed.domain.policy || same_meaning(&policy, &observed.domain.policy);
-            if version != observed.domain.policy_version || !same {
-                context.metrics.wrote("conflicted");
-                return Written::Conflicted;
-            }
-        }
-        Err(error) => return Written::No(error),
-    }
-    let written = aws_domain::update_policy(&observed.clients, &domain.domain_name, text).await;
-    context.metrics.wrote(match &written {
-        Ok(()) => "written",
-        Err(AwsError::ChangeInProgress) => "postponed",
-        Err(AwsError::PolicyRefused | AwsError::Rejected { .. }) => "refused",
-        Err(_) => "failed",
-    });
-    match written {
-        Ok(()) => {
-            // By meaning: what others wrote is read in another order each time.
-            let meaning = plan.policy.as_ref().map(spelled).unwrap_or_default();
-            let soon = context.wrote(&domain.name, &meaning.concat());
-            let note = format!(
-                "wrote the access policy: {} statements added, {} removed, {} characters",
-                plan.added.len(),
-                plan.removed.len(),
-                text.chars().count()
-            );
-            info!(domain = %domain.name, arn = %domain.arn, "{note}");
-            publish(
-                context,
-                &cluster.object,
-                EventType::Normal,
-                "PolicyWritten",
-                "Write",
-                note,
-            )
-            .await;
-            Written::Yes(soon)
-        }
-        Err(error) => {
-            if matches!(error, AwsError::PolicyRefused | AwsError::Rejected { .. }) {
-                context.forget_principals(&quarantine::principals(&plan.added));
-                let principal = error == AwsError::PolicyRefused;
-                context
-                    .quarantine
-                    .refuse(domain, plan, &observed.policy, principal);
-            }
-            if error.is_definite() {
-                Written::No(error)
-            } else {
-                Written::Unknown(error)
-            }
-        }
-    }
-}
-
 fn waiting(error: &AwsError) -> Door {
     Door::Waiting {
         reason: aws_reason(error),
@@ -390,12 +311,12 @@ async fn attach_one(clients: &Clients, policy: &IdentityPolicy) -> Result<(), Aw
     Ok(())
 }
 
-fn same_meaning(one: &str, other: &str) -> bool {
+pub(super) fn same_meaning(one: &str, other: &str) -> bool {
     let spell = |text: &str| Some(spelled(&Document::parse(text).ok()?));
     spell(one).is_some_and(|one| Some(one) == spell(other))
 }
 
-fn spelled(document: &Document) -> Vec<String> {
+pub(super) fn spelled(document: &Document) -> Vec<String> {
     let statements = document.statements().iter();
     let mut spelled: Vec<String> = statements.map(canonical::spelling).collect();
     spelled.sort_unstable();
