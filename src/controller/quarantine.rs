@@ -5,15 +5,20 @@
 //! others are found by trying:
 //!
 //! ```text
-//! refused ─► everybody new is held, and the rest written
-//!         ─► a group is let in ─┬─ taken: it is free
-//!                               └─ refused: its halves come next; one alone is refused for a while
+//! refused ─► everybody new is held ─► what revokes is written ─► the held are searched
+//!            dry runs refuse the same policy: they find the bad ones, and one write lets in the rest
+//!            dry runs take it: they say nothing, and writes find them
 //! ```
 //!
-//! Nothing is widened by it: who is held is in no policy, and revocations go ahead.
+//! Nothing is widened by it: each policy that is tried has what grants ask for, or less, and
+//! revocations go ahead of every search.
 //!
 //! Where AWS refuses a policy for another reason, the same is done with the grants that the write
 //! was to add, each by itself.
+//!
+//! - `search`: whom to let in next, from what was answered so far; pure
+//! - `suspects`: the suspects of one domain
+//! - [`tries`]: asks AWS
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -32,7 +37,12 @@ use crate::policy::plan::{Outcome, Plan};
 use crate::policy::validate::{GrantKey, Principal, ValidatedGrant};
 use crate::policy::verdict::Verdict;
 
+mod search;
 mod suspects;
+pub mod tries;
+
+/// What is known of each grant.
+type Grants = BTreeMap<GrantKey, Verdict>;
 
 /// The principals that are held, by domain.
 #[derive(Debug, Default)]
@@ -43,11 +53,12 @@ impl Quarantine {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a round: keeps grants out that name a principal which is held.
-    pub fn hold(&self, domain: &Domain, grants: &mut BTreeMap<GrantKey, Verdict>) {
+    /// Begins a round: keeps grants out that name a principal which is held, and returns the
+    /// verdicts on them as they were.
+    pub fn hold(&self, domain: &Domain, grants: &mut Grants) -> Grants {
         let mut domains = self.lock();
         let Some(suspects) = domains.get_mut(&domain.name) else {
-            return;
+            return Grants::new();
         };
         let names = grants
             .values()
@@ -64,19 +75,31 @@ impl Quarantine {
         suspects.begin(&names, Instant::now());
         if suspects.is_empty() {
             domains.remove(&domain.name);
-            return;
+            return Grants::new();
         }
-        for verdict in grants.values_mut() {
-            if let Verdict::Valid(grant) = verdict
-                && let Some(held) = judge(grant, domain, suspects)
-            {
-                *verdict = held;
-            }
-        }
+        keep_out(grants, domain, &|name| suspects.held(name))
     }
 
-    /// Takes note that AWS refused a policy, for one of its principals or for another reason.
-    pub fn refuse(&self, domain: &Domain, plan: &Plan, observed: &Document, principal: bool) {
+    /// Keeps grants out as [`Self::hold`] does, but for those that name one of the given.
+    fn hold_all_but(&self, domain: &Domain, grants: &mut Grants, let_in: &BTreeSet<String>) {
+        let domains = self.lock();
+        let Some(suspects) = domains.get(&domain.name) else {
+            return;
+        };
+        keep_out(grants, domain, &|name| {
+            suspects.held(name).filter(|_| !let_in.contains(name))
+        });
+    }
+
+    /// Takes note that AWS refused a policy, for one of its principals or for another reason; says
+    /// whether there is anybody new in it who may be the reason.
+    pub fn refuse(
+        &self,
+        domain: &Domain,
+        plan: &Plan,
+        observed: &Document,
+        principal: bool,
+    ) -> bool {
         let mut suspects = BTreeSet::new();
         if principal {
             let known = principals(observed.statements());
@@ -91,17 +114,21 @@ impl Quarantine {
         }
         let mut domains = self.lock();
         if suspects.is_empty() && !domains.contains_key(&domain.name) {
-            return;
+            return false;
         }
         let held = domains.entry(domain.name.clone()).or_default();
-        held.refuse(&suspects, Instant::now());
+        let document = plan.policy.as_ref().map(Document::to_text);
+        held.refuse(suspects, &document.unwrap_or_default(), Instant::now())
     }
 
     /// Takes note that AWS took a policy, or that none had to be written.
     pub fn accept(&self, domain: &str) {
-        if let Some(suspects) = self.lock().get_mut(domain) {
-            suspects.accept();
-        }
+        self.with(domain, Suspects::accept);
+    }
+
+    /// Works on the suspects of a domain, if it has any.
+    fn with<T>(&self, domain: &str, work: impl FnOnce(&mut Suspects) -> T) -> Option<T> {
+        self.lock().get_mut(domain).map(work)
     }
 
     /// Forgets a domain that is gone.
@@ -114,15 +141,32 @@ impl Quarantine {
         self.lock().values().map(Suspects::count).sum()
     }
 
-    /// Returns when the next round is due, if anybody is held.
-    pub fn next(&self, domain: &str) -> Option<Duration> {
+    /// Returns when somebody is to be tried again, a search aside.
+    pub fn next_try(&self, domain: &str) -> Option<Duration> {
         self.lock().get(domain)?.next(Instant::now())
     }
 }
 
+/// Replaces the verdicts on grants that name somebody who is held; returns them as they were.
+fn keep_out(grants: &mut Grants, domain: &Domain, held: &dyn Fn(&str) -> Option<Held>) -> Grants {
+    let mut before = Grants::new();
+    for (key, verdict) in grants {
+        if let Verdict::Valid(grant) = verdict
+            && let Some(kept_out) = judge(grant, domain, held)
+        {
+            before.insert(key.clone(), std::mem::replace(verdict, kept_out));
+        }
+    }
+    before
+}
+
 /// Returns a grant's verdict where one of its principals is held.
-fn judge(grant: &ValidatedGrant, domain: &Domain, suspects: &Suspects) -> Option<Verdict> {
-    if let Some(held) = suspects.held(&named(&grant.key)) {
+fn judge(
+    grant: &ValidatedGrant,
+    domain: &Domain,
+    held: &dyn Fn(&str) -> Option<Held>,
+) -> Option<Verdict> {
+    if let Some(held) = held(&named(&grant.key)) {
         let message = match held {
             Held::Refused => {
                 "AWS refuses an access policy with this grant: correct it; it is tried again by itself"
@@ -137,7 +181,7 @@ fn judge(grant: &ValidatedGrant, domain: &Domain, suspects: &Suspects) -> Option
     }
     grant.principals.iter().enumerate().find_map(|(index, principal)| {
         let name = spelling(principal, domain)?;
-        let held = suspects.held(&name)?;
+        let held = held(&name)?;
         let field = match principal {
             Principal::Entity(arn) if arn.kind() == EntityKind::Role => "iamRole.arn",
             Principal::Entity(_) => "iamUser.arn",

@@ -1,14 +1,12 @@
-//! The one write to AWS that everything here is about, and what is said of it.
+//! The one write to AWS that everything here is about.
 
-use kube::runtime::events::EventType;
-use tracing::info;
-
-use super::apply::{publish, same_meaning, spelled};
+use super::apply::{same_meaning, spelled};
+use super::audit;
 use super::context::Context;
 use super::observe::{Cluster, Observed};
-use super::quarantine;
 use crate::aws::domain as aws_domain;
 use crate::aws::error::Error as AwsError;
+use crate::policy::document::Document;
 use crate::policy::domain::Domain;
 use crate::policy::plan::Plan;
 
@@ -24,71 +22,53 @@ pub(super) enum Written {
     Unknown(AwsError),
 }
 
-/// Writes a plan's policy, unless another writer was first.
+/// Writes the policy of a plan, unless another writer was first.
 pub(super) async fn write(
     context: &Context,
     domain: &Domain,
     cluster: &Cluster,
     observed: &Observed,
     plan: &Plan,
-    text: &str,
 ) -> Written {
     // Much may have happened since the plan was made of it, and the write replaces everything.
-    let read = aws_domain::policy(&observed.clients, &domain.domain_name).await;
-    match read {
-        Ok((policy, version)) => {
-            let same =
-                policy == observed.domain.policy || same_meaning(&policy, &observed.domain.policy);
-            if version != observed.domain.policy_version || !same {
-                context.metrics.wrote("conflicted");
-                return Written::Conflicted;
-            }
-        }
+    let standing = match aws_domain::policy(&observed.clients, &domain.domain_name).await {
+        Ok(standing) => standing,
         Err(error) => return Written::No(error),
+    };
+    let same = standing.text == observed.domain.policy
+        || same_meaning(&standing.text, &observed.domain.policy);
+    if standing.version != observed.domain.policy_version || !same {
+        context.metrics.wrote("conflicted");
+        return Written::Conflicted;
     }
-    let written = aws_domain::update_policy(&observed.clients, &domain.domain_name, text).await;
+    let text = plan.policy.as_ref().map(Document::to_text);
+    let text = text.unwrap_or_default();
+    let written = aws_domain::update_policy(&observed.clients, &domain.domain_name, &text).await;
     context.metrics.wrote(match &written {
-        Ok(()) => "written",
+        Ok(_) => "written",
         Err(AwsError::ChangeInProgress) => "postponed",
         Err(AwsError::PolicyRefused | AwsError::Rejected { .. }) => "refused",
         Err(_) => "failed",
     });
     match written {
-        Ok(()) => {
+        Ok(version) => {
             // By meaning: what others wrote is read in another order each time.
             let meaning = plan.policy.as_ref().map(spelled).unwrap_or_default();
             let soon = context.wrote(&domain.name, &meaning.concat());
-            let note = format!(
-                "wrote the access policy: {} statements added, {} removed, {} characters",
-                plan.added.len(),
-                plan.removed.len(),
-                text.chars().count()
-            );
-            info!(domain = %domain.name, arn = %domain.arn, "{note}");
-            publish(
-                context,
-                &cluster.object,
-                EventType::Normal,
-                "PolicyWritten",
-                "Write",
-                note,
-            )
-            .await;
+            let versions = (standing.version, version);
+            let write = audit::Write {
+                plan,
+                before: &standing.text,
+                last: observed.kept.state.as_ref(),
+                versions,
+            };
+            audit::written(context, domain, &cluster.object, &write).await;
+            if standing.may_have_lost(version) {
+                audit::foreign_write_lost(context, domain, &cluster.object, versions).await;
+            }
             Written::Yes(soon)
         }
-        Err(error) => {
-            if matches!(error, AwsError::PolicyRefused | AwsError::Rejected { .. }) {
-                context.forget_principals(&quarantine::principals(&plan.added));
-                let principal = error == AwsError::PolicyRefused;
-                context
-                    .quarantine
-                    .refuse(domain, plan, &observed.policy, principal);
-            }
-            if error.is_definite() {
-                Written::No(error)
-            } else {
-                Written::Unknown(error)
-            }
-        }
+        Err(error) if error.is_definite() => Written::No(error),
+        Err(error) => Written::Unknown(error),
     }
 }

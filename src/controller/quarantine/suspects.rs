@@ -1,7 +1,9 @@
-//! The principals of one domain that are held, and whose turn it is.
+//! The suspects of one domain: who is held, who is searched, and who was refused alone.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+
+use super::search::{Means, Search};
 
 /// How long a principal that was refused alone is left out at first; twice as long each time.
 const FIRST_WAIT: Duration = Duration::from_secs(15);
@@ -9,18 +11,20 @@ const FIRST_WAIT: Duration = Duration::from_secs(15);
 /// The longest that it is left out before it is tried again.
 const LAST_WAIT: Duration = Duration::from_mins(5);
 
-/// How soon the next group is tried.
-const NEXT_GROUP: Duration = Duration::from_secs(1);
+/// How soon after a write it is looked at whether who was let in by it is in force.
+const SOON: Duration = Duration::from_secs(1);
 
-/// The principals of one domain that are held.
+/// The suspects of one domain.
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
-    /// Groups to try, the next one first.
-    groups: VecDeque<BTreeSet<String>>,
-    /// The group that is let in by the write under way.
-    trying: Option<BTreeSet<String>>,
-    /// The last write was refused: the next one is made without anybody who is held.
-    breather: bool,
+    /// Those whose part in a refusal is not known.
+    pub(super) search: Search,
+    /// By which means they can be told apart; not known right after a write was refused.
+    pub(super) means: Option<Means>,
+    /// The policy that was refused, to find that out.
+    pub(super) document: Option<String>,
+    /// Somebody who was refused alone and is let in by the write under way.
+    trying: Option<String>,
     /// Who was refused alone: how often, and until when nobody tries again.
     refused: BTreeMap<String, (u32, Instant)>,
 }
@@ -34,114 +38,104 @@ pub(super) enum Held {
 
 impl Suspects {
     pub(super) fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.trying.is_none() && self.refused.is_empty()
+        self.search.is_empty() && self.trying.is_none() && self.refused.is_empty()
     }
 
-    /// Begins a round: forgets who is named no more, and chooses whom to let in.
+    /// Begins a round: forgets who is named no more, and chooses who is tried again.
     pub(super) fn begin(&mut self, named: &BTreeSet<String>, now: Instant) {
         self.refused
             .retain(|principal, _| named.contains(principal));
-        let kept = |group: &BTreeSet<String>| group.intersection(named).cloned().collect();
-        self.groups = self.groups.iter().map(kept).collect();
-        self.groups
-            .retain(|group: &BTreeSet<String>| !group.is_empty());
-        self.trying = self
-            .trying
-            .as_ref()
-            .map(kept)
-            .filter(|group| !group.is_empty());
-        let queued: BTreeSet<&String> = self.groups.iter().chain(&self.trying).flatten().collect();
-        let again: Vec<_> = self
-            .refused
-            .iter()
-            .filter(|(principal, (_, until))| *until <= now && !queued.contains(principal))
-            .map(|(principal, _)| BTreeSet::from([principal.clone()]))
-            .collect();
-        self.groups.extend(again);
-        if std::mem::take(&mut self.breather) {
+        self.trying.take_if(|trying| !named.contains(trying));
+        let searched = self.search.names();
+        if !searched.is_subset(named) {
+            // Who is gone may have been the bad one.
+            self.search = Search::new(searched.intersection(named).cloned().collect(), false);
+        }
+        if !self.search.is_empty() || self.trying.is_some() {
             return;
         }
-        if self.trying.is_none() {
-            self.trying = self.groups.pop_front();
+        let due = self.refused.iter().filter(|(_, (_, until))| *until <= now);
+        let mut due = due.map(|(principal, _)| principal.clone());
+        if self.means == Some(Means::DryRuns) {
+            self.search = Search::new(due.collect(), false);
+        } else {
+            self.trying = due.next();
         }
     }
 
     pub(super) fn held(&self, principal: &str) -> Option<Held> {
-        if self
-            .trying
-            .as_ref()
-            .is_some_and(|group| group.contains(principal))
-        {
+        if self.trying.as_deref() == Some(principal) {
             return None;
         }
         if self.refused.contains_key(principal) {
             return Some(Held::Refused);
         }
-        let untried = self.groups.iter().any(|group| group.contains(principal));
-        untried.then_some(Held::Untried)
+        self.search.contains(principal).then_some(Held::Untried)
     }
 
-    /// AWS refused a policy that lets these in for the first time.
-    pub(super) fn refuse(&mut self, suspects: &BTreeSet<String>, now: Instant) {
-        self.breather = true;
-        let tried = self.trying.take().unwrap_or_default();
-        let others: BTreeSet<String> = suspects.difference(&tried).cloned().collect();
-        match (others.is_empty(), tried.is_empty()) {
-            // It is one of the tried.
-            (true, false) => self.split(tried, now),
-            (false, true) => self.split(others, now),
-            // It is one of either.
-            (false, false) => {
-                self.groups.push_front(tried);
-                self.groups.push_back(others);
-            }
-            (true, true) => {}
+    /// AWS refused a policy that lets these in for the first time; says whether there is anybody to
+    /// search for.
+    pub(super) fn refuse(
+        &mut self,
+        suspects: BTreeSet<String>,
+        document: &str,
+        now: Instant,
+    ) -> bool {
+        let trying = self.trying.take();
+        if let (Some(trying), 1) = (&trying, suspects.len())
+            && suspects.contains(trying)
+        {
+            self.refuse_alone(trying.clone(), now);
+            return true;
         }
+        if suspects.is_empty() {
+            return false;
+        }
+        let mut all = self.search.names();
+        all.extend(suspects);
+        self.search = Search::new(all, true);
+        // What dry runs said before, they may have said of another kind of fault.
+        self.means = None;
+        self.document = Some(document.to_owned());
+        true
     }
 
-    fn split(&mut self, group: BTreeSet<String>, now: Instant) {
-        let half = group.len() / 2;
-        if half == 0 {
-            for principal in group {
-                let (count, _) = self.refused.get(&principal).copied().unwrap_or((0, now));
-                let wait = FIRST_WAIT.saturating_mul(1 << count.min(5)).min(LAST_WAIT);
-                self.refused.insert(principal, (count + 1, now + wait));
-            }
-            return;
-        }
-        let (first, second): (Vec<_>, Vec<_>) = group
-            .into_iter()
-            .enumerate()
-            .partition(|(at, _)| *at < half);
-        let group = |half: Vec<(usize, String)>| half.into_iter().map(|(_, it)| it).collect();
-        self.groups.push_front(group(second));
-        self.groups.push_front(group(first));
+    /// Leaves out for a while who was refused alone.
+    pub(super) fn refuse_alone(&mut self, principal: String, now: Instant) {
+        let (count, _) = self.refused.get(&principal).copied().unwrap_or((0, now));
+        let wait = FIRST_WAIT.saturating_mul(1 << count.min(5)).min(LAST_WAIT);
+        self.refused.insert(principal, (count + 1, now + wait));
+    }
+
+    /// These were taken.
+    pub(super) fn free(&mut self, principals: &BTreeSet<String>) {
+        self.refused
+            .retain(|principal, _| !principals.contains(principal));
     }
 
     /// AWS took the policy, or needed none: whoever was let in is free.
     pub(super) fn accept(&mut self) {
-        for principal in self.trying.take().into_iter().flatten() {
+        if let Some(principal) = self.trying.take() {
             self.refused.remove(&principal);
         }
     }
 
     pub(super) fn count(&self) -> usize {
-        let groups = self.groups.iter().chain(&self.trying).flatten();
-        groups
-            .chain(self.refused.keys())
-            .collect::<BTreeSet<_>>()
-            .len()
+        let mut held = self.search.names();
+        held.extend(self.refused.keys().chain(&self.trying).cloned());
+        held.len()
     }
 
+    /// Returns when somebody is to be tried again, a search aside.
     pub(super) fn next(&self, now: Instant) -> Option<Duration> {
-        if !self.groups.is_empty() || self.trying.is_some() {
-            return Some(NEXT_GROUP);
+        if self.trying.is_some() {
+            return Some(SOON);
         }
         let times = self
             .refused
             .values()
             .map(|(_, until)| until.saturating_duration_since(now));
-        times.min().map(|left| left.max(NEXT_GROUP))
+        times.min().map(|left| left.max(SOON))
     }
 }
 
@@ -153,95 +147,85 @@ mod tests {
         names.into_iter().map(str::to_owned).collect()
     }
 
-    /// Plays rounds against an AWS that refuses the given principals; returns who gets in, how
-    /// many rounds it took, and how many writes were refused.
-    fn play(named: &BTreeSet<String>, bad: &BTreeSet<String>) -> (BTreeSet<String>, usize, usize) {
-        let (mut suspects, mut within) = (Suspects::default(), BTreeSet::new());
-        let (now, mut refusals) = (Instant::now(), 0);
-        for round in 1..100 {
-            suspects.begin(named, now);
-            let free = |name: &&String| suspects.held(name).is_none();
-            let wanted: BTreeSet<String> = named.iter().filter(free).cloned().collect();
-            if wanted.is_disjoint(bad) {
-                within = wanted;
-                suspects.accept();
-            } else {
-                refusals += 1;
-                suspects.refuse(&wanted.difference(&within).cloned().collect(), now);
-            }
-            if suspects.groups.is_empty()
-                && suspects.trying.is_none()
-                && round > 1
-                && !suspects.breather
-            {
-                return (within, round, refusals);
-            }
-        }
-        panic!("it does not end: {suspects:?}");
+    /// Suspects of whom one is refused alone.
+    fn refused(name: &str, means: Means, now: Instant) -> Suspects {
+        let mut suspects = Suspects {
+            means: Some(means),
+            ..Suspects::default()
+        };
+        suspects.refuse_alone(name.to_owned(), now);
+        suspects
     }
 
     #[test]
-    fn one_bad_principal_is_found_among_many() {
-        let named: Vec<String> = (0..100).map(|number| format!("{number:03}")).collect();
-        let named = set(named.iter().map(String::as_str));
-        let bad = set(["042"]);
-        let (within, rounds, refusals) = play(&named, &bad);
-        assert_eq!(within, named.difference(&bad).cloned().collect());
-        assert!(
-            rounds <= 30 && refusals <= 9,
-            "{rounds} rounds, {refusals} refusals"
-        );
-    }
-
-    #[test]
-    fn all_the_others_get_in_whoever_is_bad() {
-        let named = set(["a", "b", "c", "d", "e"]);
-        for bits in 0..32_u32 {
-            let bad: BTreeSet<String> = named
-                .iter()
-                .enumerate()
-                .filter(|(at, _)| bits & (1 << at) != 0)
-                .map(|(_, name)| name.clone())
-                .collect();
-            let (within, ..) = play(&named, &bad);
-            assert_eq!(within, named.difference(&bad).cloned().collect(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn right_after_a_refusal_nobody_who_is_held_is_let_in() {
-        let named = set(["a", "b"]);
+    fn everybody_new_is_held_after_a_refusal() {
+        let (named, now) = (set(["a", "b"]), Instant::now());
         let mut suspects = Suspects::default();
-        suspects.refuse(&named, Instant::now());
-        suspects.begin(&named, Instant::now());
-        assert!(
-            named
-                .iter()
-                .all(|name| suspects.held(name) == Some(Held::Untried))
-        );
-        suspects.begin(&named, Instant::now());
-        assert_eq!(
-            (suspects.held("a"), suspects.held("b")),
-            (None, Some(Held::Untried))
-        );
-    }
-
-    #[test]
-    fn who_was_refused_alone_is_tried_again_later_and_forgotten_with_the_grant() {
-        let (named, now) = (set(["a"]), Instant::now());
-        let mut suspects = Suspects::default();
-        suspects.refuse(&named, now);
-        for _ in 0..3 {
+        assert!(suspects.refuse(named.clone(), "{}", now));
+        for _ in 0..2 {
             suspects.begin(&named, now);
-            assert_eq!(suspects.held("a"), Some(Held::Refused));
+            for name in &named {
+                assert_eq!(suspects.held(name), Some(Held::Untried));
+            }
         }
-        suspects.begin(&named, now + FIRST_WAIT);
-        assert_eq!(suspects.held("a"), None);
-        suspects.refuse(&named, now + FIRST_WAIT);
-        suspects.begin(&named, now + FIRST_WAIT * 2);
-        suspects.begin(&named, now + FIRST_WAIT * 2);
-        assert_eq!(suspects.held("a"), Some(Held::Refused), "twice as long");
-        suspects.begin(&set([]), now);
+        assert_eq!((suspects.held("c"), suspects.count()), (None, 2));
+    }
+
+    #[test]
+    fn a_refusal_that_nobody_new_can_be_blamed_for_holds_nobody() {
+        let mut suspects = Suspects::default();
+        assert!(!suspects.refuse(set([]), "{}", Instant::now()));
         assert!(suspects.is_empty());
+    }
+
+    #[test]
+    fn without_dry_runs_one_after_the_other_is_tried_again_later_and_by_a_write() {
+        let (named, now) = (set(["a", "b"]), Instant::now());
+        let mut suspects = refused("a", Means::Writes, now);
+        suspects.refuse_alone("b".to_owned(), now);
+        suspects.begin(&named, now);
+        assert_eq!(suspects.held("a"), Some(Held::Refused));
+        let later = now + FIRST_WAIT;
+        suspects.begin(&named, later);
+        let held = |suspects: &Suspects| [suspects.held("a"), suspects.held("b")];
+        assert_eq!(held(&suspects), [None, Some(Held::Refused)]);
+        assert!(suspects.refuse(set(["a"]), "{}", later));
+        suspects.begin(&named, later);
+        assert_eq!(held(&suspects), [Some(Held::Refused), None]);
+        suspects.accept();
+        suspects.begin(&named, later + FIRST_WAIT);
+        assert_eq!(
+            held(&suspects),
+            [Some(Held::Refused), None],
+            "twice as long"
+        );
+        suspects.begin(&named, later + FIRST_WAIT * 2);
+        assert_eq!(held(&suspects), [None, None]);
+        suspects.begin(&set([]), now);
+        assert!(suspects.is_empty(), "forgotten with their grants");
+    }
+
+    #[test]
+    fn with_dry_runs_nobody_who_was_refused_is_let_in_before_one_has_taken_it() {
+        let (named, now) = (set(["a"]), Instant::now());
+        let mut suspects = refused("a", Means::DryRuns, now);
+        suspects.begin(&named, now + FIRST_WAIT);
+        assert_eq!(suspects.search.names(), named);
+        assert_eq!(suspects.held("a"), Some(Held::Refused));
+        suspects.free(&named);
+        suspects.search.next(Means::DryRuns, &mut Vec::new());
+        suspects.search.told(true);
+        assert_eq!(suspects.held("a"), None);
+    }
+
+    #[test]
+    fn who_goes_while_it_is_searched_makes_nobody_else_guilty() {
+        let now = Instant::now();
+        let mut suspects = Suspects::default();
+        suspects.refuse(set(["a", "b"]), "{}", now);
+        suspects.begin(&set(["a"]), now);
+        let mut bad = Vec::new();
+        let asked = suspects.search.next(Means::Writes, &mut bad);
+        assert_eq!((asked, bad), (Some(set(["a"])), vec![]));
     }
 }
