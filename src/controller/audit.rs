@@ -1,11 +1,13 @@
-//! What is on record of each write: a line in the log, and an Event of its own on the domain.
+//! What is on record of each write: a line in the log, and an Event of its own on the domain. A write
+//! whose answer was lost is told once it was read back.
 //!
 //! The log is the audit trail: Events are gone within hours. Both name the grants that the write is
 //! about by UID, so that the API server's own audit log says who asked for them; the operator sees
 //! no requester that could be trusted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
@@ -18,8 +20,10 @@ use tracing::{info, warn};
 
 use super::apply::{publish, spelled};
 use super::context::Context;
+use super::observe::Observed;
 use crate::api::domain::OpenSearchDomain;
 use crate::api::name::FIELD_MANAGER;
+use crate::policy::canonical::Canonical;
 use crate::policy::document::Document;
 use crate::policy::domain::Domain;
 use crate::policy::ownership::LastApplied;
@@ -43,7 +47,26 @@ pub(super) struct Write<'a> {
     pub(super) versions: (Option<i32>, Option<i32>),
 }
 
+/// A write whose answer was lost, so that only the next look at the domain tells what became of it.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    plan: Plan,
+    before: String,
+    last: Option<LastApplied>,
+    version: Option<i32>,
+}
+
 impl Write<'_> {
+    /// Keeps what is to be told of the write, should it turn out to have been made.
+    pub(super) fn unanswered(&self) -> Unanswered {
+        Unanswered {
+            plan: self.plan.clone(),
+            before: self.before.to_owned(),
+            last: self.last.cloned(),
+            version: self.versions.0,
+        }
+    }
+
     /// Returns the UIDs of the grants that the write gives something to, or takes something from.
     fn grants(&self) -> BTreeSet<&str> {
         let comes = self.plan.outcomes.iter().filter_map(|(key, outcome)| {
@@ -99,10 +122,61 @@ pub(super) async fn written(
         before = %fingerprint_of(write.before),
         after = %fingerprint(&after),
         version = %counted(write.versions.1),
-        grants = %grants.join(" "),
+        grants = %grants.join(","),
         "wrote the access policy"
     );
     tell(context, object, write.note(&after)).await;
+}
+
+/// Tells of an earlier write whose answer was lost, once the policy that was read is that one's.
+pub(super) async fn read_back(
+    context: &Context,
+    domain: &Domain,
+    object: &OpenSearchDomain,
+    observed: &Observed,
+) {
+    let meaning = |document: &Document| Canonical::of(document, &domain.arn);
+    let version = observed.domain.policy_version;
+    let made = |lost: &Unanswered| {
+        let sent = lost.plan.policy.clone().unwrap_or_default();
+        version != lost.version && meaning(&sent) == meaning(&observed.policy)
+    };
+    let Some(lost) = context.unanswered.take_if(&domain.name, made) else {
+        return;
+    };
+    let write = Write {
+        plan: &lost.plan,
+        before: &lost.before,
+        last: lost.last.as_ref(),
+        versions: (lost.version, version),
+    };
+    written(context, domain, object, &write).await;
+}
+
+/// The writes whose answer was lost, by domain; at most one each.
+#[derive(Debug, Default)]
+pub(super) struct UnansweredWrites(Mutex<HashMap<String, Unanswered>>);
+
+impl UnansweredWrites {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Unanswered>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a write.
+    pub(super) fn insert(&self, domain: &str, write: Unanswered) {
+        self.lock().insert(domain.to_owned(), write);
+    }
+
+    /// Forgets the write of a domain.
+    pub(super) fn remove(&self, domain: &str) {
+        self.lock().remove(domain);
+    }
+
+    fn take_if(&self, domain: &str, is: impl Fn(&Unanswered) -> bool) -> Option<Unanswered> {
+        let mut writes = self.lock();
+        writes.get(domain).filter(|write| is(write))?;
+        writes.remove(domain)
+    }
 }
 
 /// Tells of a write that may have replaced what another writer had written a moment before.

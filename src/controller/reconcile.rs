@@ -13,7 +13,7 @@ use super::context::{Context, MISSING_FOR};
 use super::error::Error;
 use super::quarantine::tries::{Tried, Tries};
 use super::queue::Domain as Guarded;
-use super::{finalizer, observe, status};
+use super::{audit, finalizer, observe, status};
 use crate::api::condition::Reason;
 use crate::api::domain::DeletionPolicy;
 use crate::policy::Rejection;
@@ -138,6 +138,7 @@ async fn reconcile_domain(
 ) -> Result<Action, Error> {
     // observe AWS and the last applied state (client)
     let observed = observe::aws(context, domain).await?;
+    audit::read_back(context, domain, &cluster.object, &observed).await;
 
     // validate (no client), but for the principals' existence (client)
     let mut grants = verdict::of_all(

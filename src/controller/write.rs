@@ -50,25 +50,31 @@ pub(super) async fn write(
         Err(AwsError::PolicyRefused | AwsError::Rejected { .. }) => "refused",
         Err(_) => "failed",
     });
+    let change = |version| audit::Write {
+        plan,
+        before: &standing.text,
+        last: observed.kept.state.as_ref(),
+        versions: (standing.version, version),
+    };
+    // An earlier one that stands is what was read above.
+    context.unanswered.remove(&domain.name);
     match written {
         Ok(version) => {
             // By meaning: what others wrote is read in another order each time.
             let meaning = plan.policy.as_ref().map(spelled).unwrap_or_default();
             let soon = context.wrote(&domain.name, &meaning.concat());
-            let versions = (standing.version, version);
-            let write = audit::Write {
-                plan,
-                before: &standing.text,
-                last: observed.kept.state.as_ref(),
-                versions,
-            };
+            let write = change(version);
             audit::written(context, domain, &cluster.object, &write).await;
             if standing.may_have_lost(version) {
-                audit::foreign_write_lost(context, domain, &cluster.object, versions).await;
+                audit::foreign_write_lost(context, domain, &cluster.object, write.versions).await;
             }
             Written::Yes(soon)
         }
         Err(error) if error.is_definite() => Written::No(error),
-        Err(error) => Written::Unknown(error),
+        Err(error) => {
+            let write = change(None).unanswered();
+            context.unanswered.insert(&domain.name, write);
+            Written::Unknown(error)
+        }
     }
 }
