@@ -264,10 +264,104 @@ fn causes(error: &dyn std::error::Error) -> String {
     shorten(&said.join(": "))
 }
 
-/// Keeps the beginning of a message: AWS echoes input, and conditions are not the place for it.
+/// Keeps the beginning of a message, without the documents in it: AWS echoes its input, and who
+/// reads a domain's status need not read every tenant's grants.
 fn shorten(message: &str) -> String {
+    let document = message.split_once('{').zip(message.rsplit_once('}'));
+    let bare = document.map_or_else(
+        // A document that was cut off has no end.
+        || message.split('{').next().unwrap_or_default().to_owned(),
+        |((before, _), (_, after))| format!("{before}...{after}"),
+    );
+    let message = bare.as_str();
     match message.char_indices().nth(MESSAGE_LIMIT) {
         Some((end, _)) => format!("{}...", message.get(..end).unwrap_or_default()),
         None => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_opensearch::error::ErrorMetadata;
+    use aws_sdk_opensearch::operation::update_domain_config::UpdateDomainConfigError;
+
+    use super::*;
+
+    const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::444455556666:role/theirs"}}]}"#;
+
+    fn error(code: &str, message: &str) -> Error {
+        let metadata = ErrorMetadata::builder().code(code).message(message).build();
+        let service = UpdateDomainConfigError::generic(metadata);
+        Error::of("UpdateDomainConfig", &SdkError::service_error(service, ()))
+    }
+
+    #[test]
+    fn no_error_tells_tenants_what_others_may_do_and_none_has_a_policy_in_it() {
+        let echoes = [
+            format!("Error setting policy: [{POLICY}]"),
+            format!(
+                "1 validation error detected: Value '{POLICY}' at 'accessPolicies' failed to satisfy constraint: Member must have length less than or equal to 102400"
+            ),
+            format!("cut off: {}", &POLICY[..80]),
+            "User: arn:aws:iam::111122223333:user/operator is not authorized".to_owned(),
+        ];
+        // A code that nobody foresaw is among them.
+        for code in CODES.into_iter().chain(["New", ""]) {
+            for message in &echoes {
+                let error = error(code, message);
+                let shown = error.to_string();
+                for part in ["Statement", "444455556666", "2012-10-17"] {
+                    assert!(!shown.contains(part), "{code}: {part} is in {shown}");
+                }
+                let brief = error.brief();
+                assert!(!brief.contains("arn:"), "{code}: {brief}");
+                assert!(shown.len() < 500, "{code}: {shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_around_an_echo_stays() {
+        let message = format!("Value '{POLICY}' at 'accessPolicies' failed");
+        let said = error("ValidationException", &message).to_string();
+        assert!(
+            said.ends_with("Value '...' at 'accessPolicies' failed"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn the_code_decides_and_the_message_where_aws_reuses_a_code() {
+        let operation = "UpdateDomainConfig";
+        let busy = "A change/update is in progress. Please wait for it to complete before requesting another change.";
+        let told = [
+            ("ResourceNotFoundException", "x", Error::NotFound),
+            ("ThrottlingException", "x", Error::Throttled { operation }),
+            ("ValidationException", busy, Error::ChangeInProgress),
+            (
+                "InvalidTypeException",
+                "Error setting policy: [{}]",
+                Error::PolicyRefused,
+            ),
+        ];
+        for (code, message, meant) in told {
+            assert_eq!(error(code, message), meant, "{code}");
+        }
+        for (code, message) in [
+            ("ValidationException", "apply a restrictive access policy"),
+            (
+                "InvalidTypeException",
+                "You can’t attach an IP-based policy",
+            ),
+            ("LimitExceededException", "x"),
+        ] {
+            let error = error(code, message);
+            assert!(matches!(error, Error::Rejected { .. }), "{error:?}");
+            assert!(error.is_definite());
+        }
+        assert!(
+            !error("InternalException", "x").is_definite(),
+            "it may have been done"
+        );
     }
 }

@@ -9,6 +9,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, ResourceExt};
 
 use super::Config;
+use super::audit::UnansweredWrites;
 use super::observe::session_name;
 use super::orphan::Orphans;
 use super::quarantine::Quarantine;
@@ -55,6 +56,8 @@ pub struct Context {
     pub orphans: Orphans,
     /// Principals that AWS may have refused a policy for.
     pub quarantine: Quarantine,
+    /// Writes whose answer was lost.
+    pub(super) unanswered: UnansweredWrites,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     draining: AtomicBool,
@@ -117,6 +120,7 @@ impl Context {
             bursts: Arc::default(),
             orphans: Orphans::default(),
             quarantine: Quarantine::default(),
+            unanswered: UnansweredWrites::default(),
             metrics,
             draining: AtomicBool::new(false),
             principals: Mutex::default(),
@@ -231,6 +235,7 @@ impl Context {
         self.reset_tries(domain);
         self.settled(domain);
         self.quarantine.forget(domain);
+        self.unanswered.remove(domain);
         self.metrics.forget(domain);
         self.metrics.quarantined(self.quarantine.count());
         let domains = self.stores.domains.state();

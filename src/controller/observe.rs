@@ -12,10 +12,11 @@ use tracing::warn;
 
 use super::context::Context;
 use super::error::Error;
+use super::quarantine;
 use super::queue::{Domain as GuardedDomain, Grant};
 use super::state::{Keeper, Kept};
 use crate::api::access::DomainAccess;
-use crate::api::arn::EntityKind;
+use crate::api::arn::{EntityArn, EntityKind};
 use crate::api::condition::Reason;
 use crate::api::domain::OpenSearchDomain;
 use crate::aws::domain::{self as aws_domain, ObservedDomain};
@@ -23,6 +24,7 @@ use crate::aws::error::Error as AwsError;
 use crate::aws::identity;
 use crate::aws::session::{Clients, SessionKey};
 use crate::policy::Rejection;
+use crate::policy::canonical::is_unique_id;
 use crate::policy::document::Document;
 use crate::policy::domain::Domain;
 use crate::policy::ownership::LastApplied;
@@ -234,10 +236,16 @@ pub async fn principals(
     let own = plan::entities(grants)
         .into_iter()
         .filter(|arn| arn.account() == domain.account);
+    // A policy that shows a deleted principal tells that what is believed of those which it should
+    // name, and does not, may be out of date.
+    let named = quarantine::principals(observed.policy.statements());
+    let shows_deleted = named.iter().any(|name| is_unique_id(name));
+    let doubtful = |arn: &EntityArn| shows_deleted && !named.contains(arn.as_str());
     let deadline = Instant::now() + LOOKUP_LIMIT;
     let answers: BTreeMap<_, _> = stream::iter(own)
         .map(|arn| async move {
-            if let Some(exists) = context.principal(&arn) {
+            let believed = context.principal(&arn);
+            if let Some(exists) = believed.filter(|exists| !exists || !doubtful(&arn)) {
                 return (arn, Ok(exists));
             }
             let asked = Box::pin(identity::exists(&observed.clients, &arn));
@@ -270,9 +278,10 @@ pub async fn principals(
                     Reason::PrincipalNotFound,
                     field,
                     format!(
-                        "account {} has no IAM {} {arn}: create it, or correct the ARN, its path included",
+                        "account {} has no IAM {} {arn}{}: create it, or correct the ARN, its path included",
                         domain.account,
-                        kind.as_str()
+                        kind.as_str(),
+                        if doubtful(arn) { " any more" } else { "" },
                     ),
                 )),
                 Err(error) => Some(Rejection::new(

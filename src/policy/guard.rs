@@ -59,6 +59,13 @@ pub(super) fn vanished<'a>(
     recorded.filter(move |(uid, _)| !known.contains(uid.as_str()))
 }
 
+/// Tells whether a grant is on its way out; `withheld` says that those which are gone stay.
+pub(super) fn is_revoking(input: &Input<'_>, withheld: bool) -> bool {
+    let mut verdicts = input.grants.values();
+    verdicts.any(|verdict| matches!(verdict, Verdict::Deleting))
+        || !withheld && vanished(input).next().is_some()
+}
+
 /// Returns the grants on record of whom nobody can be asked what they ask for: their statements
 /// stay. `withheld` says that those which are gone are among them.
 pub(super) fn unknown<'a>(

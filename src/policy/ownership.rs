@@ -5,7 +5,7 @@
 //! is missing (a first look, or a restored cluster), statements that say what manifests ask for
 //! are taken as the operator's; every other statement is another's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -30,6 +30,9 @@ pub struct LastApplied {
     /// The grants that are in those statements, by UID.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: BTreeMap<String, AppliedGrant>,
+    /// The unique ids that stand in the policy for principals of the operator's which were deleted.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub deleted: BTreeSet<String>,
 }
 
 /// A grant that is in the last applied state.
@@ -100,6 +103,9 @@ pub struct Split {
     pub others: Vec<Statement>,
     /// What others allow, as far as it is understood.
     pub allowed_by_others: Permissions,
+    /// The unique ids that stand for principals of the operator's which were deleted. What they
+    /// are allowed is nobody's, and counts as another's.
+    pub deleted: BTreeSet<String>,
 }
 
 /// Divides a policy.
@@ -136,7 +142,11 @@ pub fn split(
     // What was written and does not stand as a statement of its own may be part of one: somebody
     // joined, split or extended statements.
     let astray = claim.difference(&split.ours);
+    let known = last.map(|last| &last.deleted);
     for (statement, meaning) in rest {
+        if let Some(meaning) = &meaning {
+            split.deleted.extend(deleted(meaning, &astray, known));
+        }
         let Some(meaning) = meaning.filter(|_| !statement.denies()) else {
             split.others.push(statement.clone());
             continue;
@@ -157,6 +167,30 @@ pub fn split(
         }
     }
     split
+}
+
+/// Returns the unique ids in a statement that are on record as having been the operator's, or take
+/// the place of an ARN that it wrote and that is there no more.
+fn deleted(
+    meaning: &Permissions,
+    astray: &Permissions,
+    known: Option<&BTreeSet<String>>,
+) -> BTreeSet<String> {
+    let ids = meaning
+        .iter()
+        .filter(|(permission, _)| is_unique_id(&permission.principal));
+    ids.filter(|(permission, actions)| {
+        known.is_some_and(|known| known.contains(&*permission.principal))
+            || astray.iter().any(|(lost, lost_actions)| {
+                let like = Permission {
+                    principal: lost.principal.clone(),
+                    ..(*permission).clone()
+                };
+                *lost == like && lost_actions == *actions
+            })
+    })
+    .map(|(permission, _)| permission.principal.to_string())
+    .collect()
 }
 
 /// Returns a statement without the unique ids of deleted principals, which the service shows in
@@ -291,6 +325,27 @@ mod tests {
         );
         assert!(mixed.ours.is_empty());
         assert_eq!(mixed.others.len(), 1);
+    }
+
+    #[test]
+    fn an_id_in_the_place_of_an_arn_of_ours_is_of_a_principal_of_ours_that_was_deleted() {
+        let id = "AROAEXAMPLEEXAMPLE12";
+        let with_id = |action: &str| {
+            let mut statement = allow(&["b"], action);
+            statement["Principal"]["AWS"] = json!([id, statement["Principal"]["AWS"][0]]);
+            document(&[statement])
+        };
+        let found = |observed: &Document, last: &LastApplied| {
+            split(observed, &domain(), Some(last), &Permissions::default()).deleted
+        };
+        let last = applied(&[allow(&["a", "b"], "es:*")]);
+        let ours = BTreeSet::from([id.to_owned()]);
+        assert_eq!(found(&with_id("es:*"), &last), ours);
+        assert_eq!(found(&with_id("es:ESHttpGet"), &last), BTreeSet::new());
+        let mut later = applied(&[allow(&["b"], "es:*")]);
+        assert_eq!(found(&with_id("es:*"), &later), BTreeSet::new());
+        later.deleted = ours.clone();
+        assert_eq!(found(&with_id("es:*"), &later), ours, "on record");
     }
 
     #[test]

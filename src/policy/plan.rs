@@ -166,7 +166,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let owned = owned(input, &divided, &desired);
     let drops_foreign = input.domain.mode == PolicyMode::Own
         && divided.others.iter().any(|statement| !statement.denies());
-    let changed = owned != divided.ours || drops_foreign;
+    // No write for its own sake: it grants nothing to anybody. But a grant that goes leaves nothing.
+    let leaves_ids = !divided.deleted.is_empty() && guard::is_revoking(input, withheld.is_some());
+    let changed = owned != divided.ours || drops_foreign || leaves_ids;
     let before = canonical::Canonical::of(input.observed, domain);
     let after = canonical::Canonical::of(&policy, domain);
     let added = after.permissions().difference(before.permissions());
@@ -180,6 +182,10 @@ pub fn plan(input: &Input<'_>) -> Plan {
             .collect(),
         pending: None,
         grants: applied_grants(&compiled, &unknown),
+        deleted: match changed {
+            true => BTreeSet::new(),
+            false => divided.deleted.clone(),
+        },
     };
     let outcomes = outcomes(input, &compiled, &refusals, &divided);
     let identity_policies: Vec<(GrantKey, IdentityPolicy)> = compiled

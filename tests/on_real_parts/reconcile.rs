@@ -5,12 +5,16 @@
 //! domain and a namespace of its own; the ones that stop it have a world of their own.
 
 mod accounts;
+mod audit;
 mod changes;
 mod crashes;
+mod deleted;
 mod faults;
 mod foreign;
 mod granting;
 mod modes;
+mod poison;
 mod refusing;
 mod revoking;
+mod waiting;
 mod writing;
