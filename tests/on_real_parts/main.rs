@@ -6,9 +6,11 @@
 #[path = "../common"]
 mod common {
     pub(crate) mod cluster;
+    pub(crate) mod connection;
     pub(crate) mod fake_aws;
     pub(crate) mod operator;
     pub(crate) mod process;
+    pub(crate) mod tripwire;
 }
 
 mod cel;
@@ -16,4 +18,5 @@ mod cluster;
 mod fake_aws;
 mod ministack;
 mod operations;
+mod proxy;
 mod reconcile;
