@@ -68,6 +68,7 @@ pub(crate) use self::record::{Call, Version};
 use self::accounts::Kind;
 use self::world::{State, World};
 use super::connection::{Breakable, Switch, Switches};
+use super::tripwire::Tripwires;
 
 mod accounts;
 mod control;
@@ -172,6 +173,11 @@ impl FakeAws {
     /// Returns the faults.
     pub(crate) fn faults(&self) -> FaultsHandle<'_> {
         FaultsHandle { world: &self.world }
+    }
+
+    /// Returns the tripwires that every call passes; to them, a caller is its access key id.
+    pub(crate) fn tripwires(&self) -> Tripwires {
+        self.world.wires.clone()
     }
 
     // === credentials ===

@@ -9,6 +9,7 @@ mod common {
     pub(crate) mod connection;
     pub(crate) mod fake_aws;
     pub(crate) mod operator;
+    pub(crate) mod oracle;
     pub(crate) mod process;
     pub(crate) mod tripwire;
 }
@@ -18,5 +19,6 @@ mod cluster;
 mod fake_aws;
 mod ministack;
 mod operations;
+mod oracle;
 mod proxy;
 mod reconcile;

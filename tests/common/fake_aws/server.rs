@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::super::connection::Switch;
+use super::super::tripwire::{Entry, Passing, Then};
 use super::accounts::Caller;
 use super::faults::Fault;
 use super::record::Call;
@@ -91,6 +92,23 @@ impl Arrived {
         }
     }
 
+    /// Returns the domain that the call concerns. A role is taken to be made for one: `domain-role`.
+    fn subject(&self) -> Option<&str> {
+        let role = || {
+            let name = self.body["RoleName"].as_str();
+            name.and_then(|name| Some(name.rsplit_once('-')?.0))
+        };
+        self.domain.as_deref().or_else(role)
+    }
+
+    /// Names what the call changes.
+    fn write(&self) -> Option<&str> {
+        let writes = ["UpdateDomainConfig", "PutRolePolicy", "DeleteRolePolicy"];
+        let tries = self.body["DryRun"] == true;
+        let operation = self.operation.as_str();
+        (writes.contains(&operation) && !tries).then_some(operation)
+    }
+
     /// Returns the record of this call.
     fn record(&self, caller: Option<&Caller>, now: Timestamp) -> Call {
         let keys = self
@@ -154,7 +172,7 @@ pub(super) async fn serve(
     };
     let mut call = arrived.record(verified.as_ref().ok(), now);
     let end = match verified {
-        Ok(caller) => suffer(&world, &arrived, &caller, faults).await,
+        Ok(caller) => pass(&world, &arrived, &caller, faults).await,
         Err(refusal) => End::Answered(Err(refusal)),
     };
     let End::Answered(outcome) = end else {
@@ -186,6 +204,31 @@ pub(super) async fn serve(
         .headers_mut()
         .insert(header::DATE, date.parse().expect("a date is plain text"));
     response
+}
+
+/// Lets a call pass the tripwires, by which it may never be let in or never be answered.
+async fn pass(world: &World, arrived: &Arrived, caller: &Caller, faults: Vec<Fault>) -> End {
+    let Some(subject) = arrived.subject() else {
+        return suffer(world, arrived, caller, faults).await;
+    };
+    let entry = world.wires.enter(Passing {
+        client: &arrived.access_key_id,
+        subject,
+        write: arrived.write(),
+    });
+    if entry == Entry::Held {
+        std::future::pending().await
+    }
+    let end = suffer(world, arrived, caller, faults).await;
+    let Entry::Last(then) = entry else {
+        return end;
+    };
+    world.wires.leave(subject);
+    match then {
+        Then::Answered => end,
+        Then::Unanswered => std::future::pending().await,
+        Then::Lost => End::Reset,
+    }
 }
 
 /// Lets a call through its faults, and to its service if they leave anything of it.
