@@ -18,6 +18,7 @@
 //! - [`conditions`]: what users read
 //! - [`state`]: the last applied state, kept in a `ConfigMap`
 //! - [`orphan`]: grants whose domain does not exist
+//! - `write`, `audit`: the one write to AWS, and what is on record of it
 //! - [`quarantine`]: principals that AWS may have refused a policy for
 //! - [`error`]: what a failure means for the next try
 //!
@@ -29,6 +30,7 @@
 //! to stop, the controller begins nothing, finishes what is under way, and gives the lease back.
 
 pub mod apply;
+mod audit;
 pub mod conditions;
 pub mod context;
 pub mod error;
@@ -40,6 +42,7 @@ pub mod queue;
 pub mod reconcile;
 pub mod state;
 pub mod status;
+mod write;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -1,7 +1,12 @@
 //! A domain as AWS describes it, and the one write that the operator makes to it.
+//!
+//! No other member of `UpdateDomainConfig` is ever sent than `AccessPolicies`, `DryRun` and
+//! `DryRunMode`.
 
 use aws_sdk_opensearch::config::retry::RetryConfig;
-use aws_sdk_opensearch::types::{AccessPoliciesStatus, DomainProcessingStatusType, OptionState};
+use aws_sdk_opensearch::types::{
+    AccessPoliciesStatus, DomainConfig, DomainProcessingStatusType, DryRunMode, OptionState,
+};
 
 use super::error::Error;
 use super::session::Clients;
@@ -40,7 +45,8 @@ pub async fn describe(clients: &Clients, name: &str) -> Result<ObservedDomain, E
             message: "the answer has no domain".to_owned(),
         });
     };
-    let access = access_policies(clients, name).await?;
+    let config = configuration(clients, name).await?;
+    let access = config.and_then(|config| config.access_policies);
     let policy = access
         .as_ref()
         .map(|access| access.options.clone())
@@ -79,10 +85,7 @@ pub async fn describe(clients: &Clients, name: &str) -> Result<ObservedDomain, E
     })
 }
 
-async fn access_policies(
-    clients: &Clients,
-    name: &str,
-) -> Result<Option<AccessPoliciesStatus>, Error> {
+async fn configuration(clients: &Clients, name: &str) -> Result<Option<DomainConfig>, Error> {
     let configured = clients
         .opensearch
         .describe_domain_config()
@@ -90,26 +93,95 @@ async fn access_policies(
     let configured = clients
         .call("DescribeDomainConfig", configured.send())
         .await?;
-    Ok(configured
-        .domain_config
-        .and_then(|config| config.access_policies))
+    Ok(configured.domain_config)
 }
 
-/// Reads the access policy alone, and the count of its changes.
-pub async fn policy(clients: &Clients, name: &str) -> Result<(String, Option<i32>), Error> {
-    let access = access_policies(clients, name).await?;
-    Ok(access.map_or_else(Default::default, |access| {
-        let version = access.status.map(|status| status.update_version);
-        (access.options, version)
-    }))
+/// The access policy as it stands, and what its next version is told by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingPolicy {
+    /// The text; empty without a policy.
+    pub text: String,
+    /// Counts the policy's changes.
+    pub version: Option<i32>,
+    /// The highest count of changes of any part of the domain's configuration.
+    pub latest: Option<i32>,
 }
 
-/// Replaces a domain's access policy; the empty text removes it.
+impl StandingPolicy {
+    /// Tells whether a write, which made the policy's count what it is now, may have replaced one
+    /// that was never read.
+    ///
+    /// Whether AWS counts each part of the configuration by itself or all of them together is not
+    /// documented: it is no such write where either explains the count.
+    #[must_use]
+    pub fn may_have_lost(&self, written: Option<i32>) -> bool {
+        let (Some(before), Some(written)) = (self.version, written) else {
+            return false;
+        };
+        let together = self.latest.map(|latest| latest.saturating_add(1));
+        written > before.saturating_add(1) && Some(written) != together
+    }
+}
+
+/// Reads the access policy alone.
+pub async fn policy(clients: &Clients, name: &str) -> Result<StandingPolicy, Error> {
+    let config = configuration(clients, name).await?;
+    let latest = config.as_ref().and_then(latest_version);
+    let access = config.and_then(|config| config.access_policies);
+    Ok(StandingPolicy {
+        version: access.as_ref().and_then(version),
+        text: access.map(|access| access.options).unwrap_or_default(),
+        latest,
+    })
+}
+
+fn version(access: &AccessPoliciesStatus) -> Option<i32> {
+    access.status.as_ref().map(|status| status.update_version)
+}
+
+/// Returns the highest count of changes in a configuration.
+fn latest_version(config: &DomainConfig) -> Option<i32> {
+    let statuses = [
+        config.access_policies.as_ref().map(|it| &it.status),
+        config.advanced_options.as_ref().map(|it| &it.status),
+        config
+            .advanced_security_options
+            .as_ref()
+            .map(|it| &it.status),
+        config.cluster_config.as_ref().map(|it| &it.status),
+        config.cognito_options.as_ref().map(|it| &it.status),
+        config.domain_endpoint_options.as_ref().map(|it| &it.status),
+        config.ebs_options.as_ref().map(|it| &it.status),
+        config
+            .encryption_at_rest_options
+            .as_ref()
+            .map(|it| &it.status),
+        config.engine_version.as_ref().map(|it| &it.status),
+        config.log_publishing_options.as_ref().map(|it| &it.status),
+        config
+            .node_to_node_encryption_options
+            .as_ref()
+            .map(|it| &it.status),
+        config.off_peak_window_options.as_ref().map(|it| &it.status),
+        config.snapshot_options.as_ref().map(|it| &it.status),
+        config.software_update_options.as_ref().map(|it| &it.status),
+        config.vpc_options.as_ref().map(|it| &it.status),
+    ];
+    let statuses = statuses.into_iter().flatten().flatten();
+    statuses.map(|status| status.update_version).max()
+}
+
+/// Replaces a domain's access policy; the empty text removes it. Returns the count of its changes
+/// after that.
 ///
 /// Nothing else is ever sent: every other member of the call would change the domain. It is sent
 /// once: were it sent again after a lost answer, the refusal of the second would hide that the
 /// first was applied.
-pub async fn update_policy(clients: &Clients, name: &str, policy: &str) -> Result<(), Error> {
+pub async fn update_policy(
+    clients: &Clients,
+    name: &str,
+    policy: &str,
+) -> Result<Option<i32>, Error> {
     let update = clients
         .opensearch
         .update_domain_config()
@@ -121,5 +193,53 @@ pub async fn update_policy(clients: &Clients, name: &str, policy: &str) -> Resul
         )
         .interceptor(clients.gate());
     let sent = clients.call("UpdateDomainConfig", update.send());
+    let config = sent.await?.domain_config;
+    Ok(config
+        .and_then(|config| config.access_policies)
+        .as_ref()
+        .and_then(version))
+}
+
+/// Asks whether AWS would take an access policy, and changes nothing.
+///
+/// What a dry run judges is not documented: that one takes a policy does not mean that AWS does.
+/// `Basic` is the mode that does not compare instance types and shards.
+pub async fn try_policy(clients: &Clients, name: &str, policy: &str) -> Result<(), Error> {
+    let update = clients
+        .opensearch
+        .update_domain_config()
+        .domain_name(name)
+        .access_policies(policy)
+        .dry_run(true)
+        .dry_run_mode(DryRunMode::Basic)
+        .customize()
+        .config_override(
+            aws_sdk_opensearch::Config::builder().retry_config(RetryConfig::disabled()),
+        )
+        .interceptor(clients.gate());
+    let sent = clients.call("UpdateDomainConfig (dry run)", update.send());
     sent.await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_that_one_write_explains_lost_nothing() {
+        let standing = |version, latest| StandingPolicy {
+            text: String::new(),
+            version,
+            latest,
+        };
+        let alone = standing(Some(7), Some(7));
+        assert!(!alone.may_have_lost(Some(8)));
+        assert!(alone.may_have_lost(Some(9)), "one was between");
+        assert!(!alone.may_have_lost(None));
+        let counted_together = standing(Some(7), Some(12));
+        assert!(!counted_together.may_have_lost(Some(13)));
+        assert!(counted_together.may_have_lost(Some(14)));
+        assert!(counted_together.may_have_lost(Some(9)), "counted alone");
+        assert!(!standing(None, None).may_have_lost(Some(9)));
+    }
 }

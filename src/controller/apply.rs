@@ -16,13 +16,14 @@ use super::context::Context;
 use super::error::{Error, aws_reason};
 use super::observe::{self, Cluster, Observed};
 use super::state::Kept;
+use super::write::{Written, write};
 use super::{finalizer, quarantine};
 use crate::api::arn::{EntityArn, EntityKind};
 use crate::api::condition::Reason;
 use crate::api::domain::PolicyMode;
 use crate::aws::error::Error as AwsError;
+use crate::aws::identity;
 use crate::aws::session::Clients;
-use crate::aws::{domain as aws_domain, identity};
 use crate::policy::canonical;
 use crate::policy::compile::IdentityPolicy;
 use crate::policy::document::Document;
@@ -83,16 +84,22 @@ pub struct Applied {
     pub contested: Option<Duration>,
     /// The UIDs of grants of which an inline policy could not be removed.
     pub attached_still: BTreeSet<String>,
+    /// Whether AWS refused the policy, and then whether somebody new in it may be the reason.
+    pub refused: Option<bool>,
+    /// The last applied state, as it is kept by now.
+    pub kept: Kept,
 }
 
 impl Applied {
-    fn only(door: Door) -> Self {
+    fn only(door: Door, kept: Kept) -> Self {
         Self {
             door,
             identity: BTreeMap::new(),
             written: None,
             contested: None,
             attached_still: BTreeSet::new(),
+            refused: None,
+            kept,
         }
     }
 }
@@ -127,23 +134,22 @@ pub async fn apply(
     if let Some(door) = forbidden(domain, plan) {
         let done = plan.policy.is_none() && plan.identity_removals.is_empty();
         if done && plan.identity_policies.is_empty() && kept.state.is_some() {
-            record(observed, &kept, &plan.next).await?;
+            kept = record(observed, &kept, &plan.next).await?;
         }
-        return Ok(Applied::only(door));
+        return Ok(Applied::only(door, kept));
     }
     finalizer::hold_domain(context, &cluster.object).await?;
 
-    let text = plan.policy.as_ref().map(Document::to_text);
-    let waits = text.is_some() && observed.domain.processing;
+    let waits = plan.policy.is_some() && observed.domain.processing;
     let contested = plan.policy.as_ref().and_then(|policy| {
         let interval = domain.interval.unsigned_abs();
         context.contested(&domain.name, &spelled(policy).concat(), interval)
     });
-    let writes = text.filter(|_| !waits && contested.is_none());
+    let writes = plan.policy.is_some() && !waits && contested.is_none();
 
-    let before = kept.state.as_ref();
+    let before = observed.kept.state.as_ref();
     let intent = plan.intent(before, &domain.arn);
-    if writes.is_some() {
+    if writes {
         kept = observed.keeper.write(&kept, intent.clone()).await?;
     } else if is_unrecorded(before, plan)
         && let Some(record) = without_write(&intent, before)
@@ -152,27 +158,29 @@ pub async fn apply(
     }
 
     // What revokes is not kept waiting by IAM; what grants opens the door last.
-    let revokes = writes.is_some() && !plan.removed.is_empty();
+    let revokes = writes && !plan.removed.is_empty();
     let wanted = &plan.identity_policies;
     let mut identity = BTreeMap::new();
     if !revokes {
         identity = attach(&observed.clients, wanted).await?;
     }
-    let written = match &writes {
-        Some(text) => Some(write(context, domain, cluster, observed, plan, text).await),
-        None => None,
-    };
-    // Whoever leads now may have begun; the record of more than stands is harmless.
-    if let Some(Written::Unknown(error @ AwsError::NotLeading { .. })) = written {
-        return Err(error.into());
+    let mut written = None;
+    if writes {
+        let record = without_write(&intent, before);
+        written = Some(send(context, domain, cluster, observed, plan, record, &mut kept).await?);
     }
-    if matches!(written, Some(Written::Conflicted | Written::No(_))) {
-        let record = without_write(&intent, observed.kept.state.as_ref());
-        match observed.keeper.restore(&kept, record).await {
-            Ok(restored) => kept = restored,
-            Err(error) => warn!(domain = %domain.name, "failed to put the record back: {error}"),
+    let refused = match &written {
+        Some(Written::No(error @ (AwsError::PolicyRefused | AwsError::Rejected { .. }))) => {
+            context.forget_principals(&quarantine::principals(&plan.added));
+            let principal = *error == AwsError::PolicyRefused;
+            Some(
+                context
+                    .quarantine
+                    .refuse(domain, plan, &observed.policy, principal),
+            )
         }
-    }
+        _ => None,
+    };
     if revokes {
         identity = attach(&observed.clients, wanted).await?;
     }
@@ -211,22 +219,65 @@ pub async fn apply(
         for (uid, grant) in known.filter(|(uid, _)| attached_still.contains(*uid)) {
             next.grants.entry(uid.clone()).or_insert(grant.clone());
         }
-        record(observed, &kept, &next).await?;
+        kept = record(observed, &kept, &next).await?;
     }
     Ok(Applied {
         identity,
         written: soon,
         contested,
         attached_still,
-        ..Applied::only(door)
+        refused,
+        ..Applied::only(door, kept)
     })
 }
 
-async fn record(observed: &Observed, kept: &Kept, next: &LastApplied) -> Result<(), Error> {
-    if kept.state.as_ref() != Some(next) {
-        observed.keeper.write(kept, next.clone()).await?;
+async fn record(observed: &Observed, kept: &Kept, next: &LastApplied) -> Result<Kept, Error> {
+    if kept.state.as_ref() == Some(next) {
+        return Ok(kept.clone());
     }
-    Ok(())
+    Ok(observed.keeper.write(kept, next.clone()).await?)
+}
+
+/// Writes the policy of a plan by itself: the record, the write, and the record again where it was
+/// not made. Whoever it lets in has the finalizer and the inline policies by now.
+pub(super) async fn write_only(
+    context: &Context,
+    domain: &Domain,
+    cluster: &Cluster,
+    observed: &Observed,
+    plan: &Plan,
+    kept: &mut Kept,
+) -> Result<Written, Error> {
+    let before = kept.state.clone();
+    let intent = plan.intent(before.as_ref(), &domain.arn);
+    *kept = observed.keeper.write(kept, intent.clone()).await?;
+    let record = without_write(&intent, before.as_ref());
+    send(context, domain, cluster, observed, plan, record, kept).await
+}
+
+/// Sends what is on record as being written, and puts the record back if nothing was written.
+async fn send(
+    context: &Context,
+    domain: &Domain,
+    cluster: &Cluster,
+    observed: &Observed,
+    plan: &Plan,
+    record: Option<LastApplied>,
+    kept: &mut Kept,
+) -> Result<Written, Error> {
+    let written = write(context, domain, cluster, observed, plan).await;
+    match written {
+        // Whoever leads now may have begun; the record of more than stands is harmless.
+        Written::Unknown(error @ AwsError::NotLeading { .. }) => return Err(error.into()),
+        Written::Conflicted | Written::No(_) => match observed.keeper.restore(kept, record).await {
+            Ok(restored) => *kept = restored,
+            Err(error) => {
+                warn!(domain = %domain.name, "failed to put the record back: {error}");
+            }
+        },
+        Written::Yes(_) | Written::Unknown(_) => {}
+    }
+    Ok(written)
 }
 
 /// Tells whether an inline policy is to be attached that is not on record yet.
@@ -258,86 +309,6 @@ fn without_write(intent: &LastApplied, before: Option<&LastApplied>) -> Option<L
         .grants
         .extend(attached.map(|(uid, grant)| (uid.clone(), grant.clone())));
     Some(record)
-}
-
-/// What became of a write.
-enum Written {
-    /// AWS took it; whether it may be read back soon.
-    Yes(bool),
-    /// Another writer was first; nothing was sent.
-    Conflicted,
-    /// AWS did not take it.
-    No(AwsError),
-    /// AWS did not answer.
-    Unknown(AwsError),
-}
-
-async fn write(
-    context: &Context,
-    domain: &Domain,
-    cluster: &Cluster,
-    observed: &Observed,
-    plan: &Plan,
-    text: &str,
-) -> Written {
-    // Much may have happened since the plan was made of it, and the write replaces everything.
-    let read = aws_domain::policy(&observed.clients, &domain.domain_name).await;
-    match read {
-        Ok((policy, version)) => {
-            let same =
-                policy == observed.domain.policy || same_meaning(&policy, &observed.domain.policy);
-            if version != observed.domain.policy_version || !same {
-                context.metrics.wrote("conflicted");
-                return Written::Conflicted;
-            }
-        }
-        Err(error) => return Written::No(error),
-    }
-    let written = aws_domain::update_policy(&observed.clients, &domain.domain_name, text).await;
-    context.metrics.wrote(match &written {
-        Ok(()) => "written",
-        Err(AwsError::ChangeInProgress) => "postponed",
-        Err(AwsError::PolicyRefused | AwsError::Rejected { .. }) => "refused",
-        Err(_) => "failed",
-    });
-    match written {
-        Ok(()) => {
-            // By meaning: what others wrote is read in another order each time.
-            let meaning = plan.policy.as_ref().map(spelled).unwrap_or_default();
-            let soon = context.wrote(&domain.name, &meaning.concat());
-            let note = format!(
-                "wrote the access policy: {} statements added, {} removed, {} characters",
-                plan.added.len(),
-                plan.removed.len(),
-                text.chars().count()
-            );
-            info!(domain = %domain.name, arn = %domain.arn, "{note}");
-            publish(
-                context,
-                &cluster.object,
-                EventType::Normal,
-                "PolicyWritten",
-                "Write",
-                note,
-            )
-            .await;
-            Written::Yes(soon)
-        }
-        Err(error) => {
-            if matches!(error, AwsError::PolicyRefused | AwsError::Rejected { .. }) {
-                context.forget_principals(&quarantine::principals(&plan.added));
-                let principal = error == AwsError::PolicyRefused;
-                context
-                    .quarantine
-                    .refuse(domain, plan, &observed.policy, principal);
-            }
-            if error.is_definite() {
-                Written::No(error)
-            } else {
-                Written::Unknown(error)
-            }
-        }
-    }
 }
 
 fn waiting(error: &AwsError) -> Door {
@@ -390,12 +361,12 @@ async fn attach_one(clients: &Clients, policy: &IdentityPolicy) -> Result<(), Aw
     Ok(())
 }
 
-fn same_meaning(one: &str, other: &str) -> bool {
+pub(super) fn same_meaning(one: &str, other: &str) -> bool {
     let spell = |text: &str| Some(spelled(&Document::parse(text).ok()?));
     spell(one).is_some_and(|one| Some(one) == spell(other))
 }
 
-fn spelled(document: &Document) -> Vec<String> {
+pub(super) fn spelled(document: &Document) -> Vec<String> {
     let statements = document.statements().iter();
     let mut spelled: Vec<String> = statements.map(canonical::spelling).collect();
     spelled.sort_unstable();

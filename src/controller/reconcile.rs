@@ -11,6 +11,7 @@ use kube::{Resource, ResourceExt};
 use super::apply::{self, Applied, Door};
 use super::context::{Context, MISSING_FOR};
 use super::error::Error;
+use super::quarantine::tries::{Tried, Tries};
 use super::queue::Domain as Guarded;
 use super::{finalizer, observe, status};
 use crate::api::condition::Reason;
@@ -153,7 +154,7 @@ async fn reconcile_domain(
         }
     }
     observe::principals(context, domain, &observed, &mut grants).await;
-    context.quarantine.hold(domain, &mut grants);
+    let free = context.quarantine.hold(domain, &mut grants);
 
     // plan and guard (no client)
     let held = verdict::held(
@@ -198,7 +199,21 @@ async fn reconcile_domain(
     observe::confirm_vanished(context, cluster, observed.kept.state.as_ref(), &plan).await?;
 
     // apply (client)
-    let applied = apply::apply(context, domain, cluster, &observed, &plan).await?;
+    let mut applied = apply::apply(context, domain, cluster, &observed, &plan).await?;
+
+    // where AWS refuses the policy, find out for whom (client)
+    grants.extend(free);
+    let tries = Tries {
+        context,
+        domain,
+        cluster,
+        observed: &observed,
+        grants: &grants,
+    };
+    let tried = tries.run(plan_of, &plan, &mut applied).await?;
+    if tried == Tried::More && applied.refused.is_some() {
+        return Ok(Action::requeue(Duration::ZERO));
+    }
 
     // status (client)
     let told = status::reconciled(context, domain, cluster, &observed, &plan, &applied, now).await;
@@ -226,7 +241,14 @@ async fn reconcile_domain(
     if all && applied.door == Door::InForce {
         context.reset_tries(&domain.name);
     }
-    Ok(next(context, domain, &plan, &applied, all, now))
+    let mut wait = next(context, domain, &plan, &applied, all, now);
+    match tried {
+        Tried::Nothing => {}
+        Tried::More if applied.written.is_none() => wait = Duration::ZERO,
+        Tried::More => {}
+        Tried::Later => wait = wait.min(context.next_try(&domain.name)),
+    }
+    Ok(Action::requeue(wait))
 }
 
 /// Leaves out a grant that cannot be kept from going before it is revoked.
@@ -266,7 +288,7 @@ fn next(
     applied: &Applied,
     all: bool,
     now: Timestamp,
-) -> Action {
+) -> Duration {
     let mut wait = match applied.door {
         Door::Written if applied.written == Some(true) => READ_BACK_AFTER,
         _ if applied.contested.is_some() => applied.contested.unwrap_or_default(),
@@ -298,11 +320,11 @@ fn next(
             _ => {}
         }
     }
-    if let Some(soon) = context.quarantine.next(&domain.name) {
+    if let Some(soon) = context.quarantine.next_try(&domain.name) {
         wait = wait.min(soon);
     }
     if !all {
         wait = wait.min(context.next_try(&domain.name));
     }
-    Action::requeue(wait)
+    wait
 }

@@ -11,7 +11,8 @@
 //!
 //! # Guarantees
 //! When a test lets go of its world, the operator's log up to then is searched: a secret of any
-//! identity, a signature, a panic, or a right that it lacked fails the test.
+//! identity, a signature, a panic, or a right that it lacked fails the test. So does an update of a
+//! domain that carried anything beside its access policy.
 
 #![allow(dead_code, reason = "every test binary uses another part of it")]
 #![allow(
@@ -264,6 +265,7 @@ impl Drop for World {
         // A failed test has its own message already.
         if last && !std::thread::panicking() {
             self.parts().check_log();
+            self.parts().check_updates();
         }
     }
 }
@@ -350,6 +352,19 @@ impl Parts {
         let read = |path| fs::read(path).unwrap_or_default();
         let text = |path| String::from_utf8_lossy(&read(path)).into_owned();
         logs.into_iter().map(text).collect()
+    }
+
+    /// Makes sure that no update of any domain was about more than its access policy.
+    fn check_updates(&self) {
+        for call in self.aws.calls_of("UpdateDomainConfig") {
+            let keys: Vec<&str> = call.body_keys.iter().map(String::as_str).collect();
+            let dry_run = ["AccessPolicies", "DryRun", "DryRunMode"];
+            let meant = keys == ["AccessPolicies"]
+                || keys == dry_run
+                    && call.body["DryRun"] == true
+                    && call.body["DryRunMode"] == "Basic";
+            assert!(meant, "an update of more than the access policy: {call:?}");
+        }
     }
 
     fn check_log(&self) {

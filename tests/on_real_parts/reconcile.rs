@@ -11,6 +11,7 @@ mod faults;
 mod foreign;
 mod granting;
 mod modes;
+mod poison;
 mod refusing;
 mod revoking;
 mod writing;

@@ -50,6 +50,8 @@ pub(crate) struct DomainOptions {
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) processing: Period,
     pub(crate) lag: Period,
+    pub(crate) dry_runs_judge: bool,
+    pub(crate) takes_deleted: bool,
 }
 
 impl Default for DomainOptions {
@@ -67,6 +69,8 @@ impl Default for DomainOptions {
             tags: Vec::new(),
             processing: Period::None,
             lag: Period::None,
+            dry_runs_judge: false,
+            takes_deleted: false,
         }
     }
 }
@@ -112,6 +116,20 @@ impl DomainOptions {
     /// Adds a tag.
     pub(crate) fn tag(mut self, key: &str, value: &str) -> Self {
         self.tags.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets dry runs refuse what an update refuses; without this they look at the form alone. Which
+    /// of the two AWS does is not documented.
+    pub(crate) fn dry_runs_judge(mut self) -> Self {
+        self.dry_runs_judge = true;
+        self
+    }
+
+    /// Lets updates name unique ids of deleted principals, as they are read; without this they are
+    /// refused. Which of the two AWS does is not documented.
+    pub(crate) fn takes_deleted(mut self) -> Self {
+        self.takes_deleted = true;
         self
     }
 

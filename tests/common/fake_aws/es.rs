@@ -99,6 +99,7 @@ fn site(call: &Call<'_>, name: &str) -> Site {
         domain: name.to_owned(),
         vpc: false,
         fgac: false,
+        takes_deleted: false,
     }
 }
 
@@ -262,7 +263,7 @@ fn update(state: &mut State, call: &Call<'_>) -> Result<Value, Refusal> {
         .ok_or_else(|| Refusal::domain_not_found(name))?;
     domain.advance(false, accounts, call.now);
     if call.body["DryRun"] == true {
-        return dry_run(domain, policy, accounts);
+        return dry_run(domain, policy, accounts, call.now);
     }
     domain.check_idle()?;
     if domain.options.fine_grained && call.body["AdvancedSecurityOptions"]["Enabled"] == false {
@@ -291,14 +292,21 @@ fn update(state: &mut State, call: &Call<'_>) -> Result<Value, Refusal> {
     Ok(json!({ "DomainConfig": shape::config(domain, accounts) }))
 }
 
-/// Answers a dry run, which changes nothing. Only the document's form is judged: whether the
-/// service looks at principals or at openness too is not known, so nothing may rely on it.
-fn dry_run(domain: &Domain, policy: Option<&str>, accounts: &Accounts) -> Result<Value, Refusal> {
-    if let Some(text) = policy.filter(|text| !text.is_empty())
-        && !serde_json::from_str::<Value>(text).is_ok_and(|document| document.is_object())
-    {
-        let message = format!("Error setting policy: [{text}]");
-        return Err(Refusal::new("InvalidTypeException", 409, message));
+/// Answers a dry run, which changes nothing. Whether the service judges more than the document's
+/// form is not known: a domain does either, see [`DomainOptions::dry_runs_judge`].
+fn dry_run(
+    domain: &Domain,
+    policy: Option<&str>,
+    accounts: &Accounts,
+    now: Timestamp,
+) -> Result<Value, Refusal> {
+    if let Some(text) = policy.filter(|text| !text.is_empty()) {
+        if domain.options.dry_runs_judge {
+            policy::judge(text, &domain.site, accounts, now)?;
+        } else if !serde_json::from_str::<Value>(text).is_ok_and(|document| document.is_object()) {
+            let message = format!("Error setting policy: [{text}]");
+            return Err(Refusal::new("InvalidTypeException", 409, message));
+        }
     }
     let kind = if domain.is_processing() {
         "Undetermined"

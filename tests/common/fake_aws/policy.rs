@@ -26,6 +26,8 @@ pub(crate) struct Site {
     pub(crate) vpc: bool,
     /// Whether fine-grained access control is on.
     pub(crate) fgac: bool,
+    /// Whether unique ids of deleted principals may be sent back.
+    pub(crate) takes_deleted: bool,
 }
 
 impl Site {
@@ -246,6 +248,10 @@ fn is_known(principal: &str, site: &Site, accounts: &Accounts, now: Timestamp) -
     };
     if accounts.by_unique_id(principal).is_some() {
         return arrived(accounts.by_unique_id(principal));
+    }
+    let of_deleted = principal.starts_with("AROA") || principal.starts_with("AIDA");
+    if of_deleted && site.takes_deleted {
+        return true;
     }
     let in_partition = |account: &str| accounts.partition(account) == Some(site.partition.as_str());
     if in_partition(principal) {

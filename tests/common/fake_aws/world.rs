@@ -174,6 +174,7 @@ impl World {
             domain: name.to_owned(),
             vpc: options.vpc_id.is_some(),
             fgac: options.fine_grained,
+            takes_deleted: options.takes_deleted,
         };
         let arn = site.arn();
         if state.domains.contains_key(&arn) {

@@ -94,15 +94,14 @@ impl Scene {
             .collect()
     }
 
-    /// Returns how many updates AWS has accepted, and makes sure that each carried the policy
-    /// and nothing else, and never a policy of no statements.
+    /// Returns how many updates AWS has accepted, and makes sure that none had a policy of no
+    /// statements.
     pub(crate) fn updates(&self) -> usize {
         let aws = self.world.aws();
         for call in aws.calls_of("UpdateDomainConfig") {
             if call.domain.as_deref() != Some(self.name) {
                 continue;
             }
-            assert_eq!(call.body_keys, ["AccessPolicies"], "{call:?}");
             let policy = call.body["AccessPolicies"].as_str().unwrap();
             let statements = || serde_json::from_str::<Value>(policy).unwrap()["Statement"].clone();
             assert!(policy.is_empty() || statements() != json!([]), "{call:?}");

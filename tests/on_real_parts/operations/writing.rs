@@ -73,7 +73,9 @@ async fn without_permission_reads_are_sent_and_writes_are_not() {
     let sent = aws.calls().len();
     let not_sent = |operation| Err(Error::NotLeading { operation });
     let updated = domain::update_policy(&clients, "gated", &policy()).await;
-    assert_eq!(updated, not_sent("UpdateDomainConfig"));
+    assert_eq!(updated.map(drop), not_sent("UpdateDomainConfig"));
+    let tried = domain::try_policy(&clients, "gated", &policy()).await;
+    assert_eq!(tried, not_sent("UpdateDomainConfig (dry run)"));
     let put = identity::put_role_policy(&clients, "a", "p", &policy()).await;
     assert_eq!(put, not_sent("PutRolePolicy"));
     let deleted = identity::delete_role_policy(&clients, "a", "p").await;
@@ -121,7 +123,31 @@ async fn the_policy_is_sent_once_and_each_time_asks_first() {
         .await
         .unwrap();
     let updated = domain::update_policy(&clients, "gated", &policy()).await;
-    assert_eq!(updated, Err(Error::NotLeading { operation }));
+    assert_eq!(updated.map(drop), Err(Error::NotLeading { operation }));
     assert_eq!(aws.calls_of(operation).len(), 2);
     assert_eq!(aws.updates("gated"), 1);
+}
+
+#[tokio::test]
+async fn a_dry_run_is_sent_once_and_changes_nothing() {
+    let (aws, permits) = (FakeAws::start().await, Arc::<Permits>::default());
+    let clients = clients(&aws, &permits).await;
+    permits.left.store(2, Ordering::SeqCst);
+    let operation = "UpdateDomainConfig";
+    aws.faults()
+        .inject(operation, Fault::Throttle, Times::Exactly(1));
+    let failed = domain::try_policy(&clients, "gated", &policy()).await;
+    assert!(matches!(failed, Err(Error::Throttled { .. })), "{failed:?}");
+    let tried = domain::try_policy(&clients, "gated", &policy()).await;
+    assert_eq!((tried, aws.calls_of(operation).len()), (Ok(()), 2));
+    assert_eq!(
+        (aws.policy("gated").as_str(), aws.updates("gated")),
+        ("", 0)
+    );
+    let written = domain::update_policy(&clients, "gated", &policy()).await;
+    let version = aws.versions("gated").len();
+    assert_eq!(written, Err(Error::NotLeading { operation }));
+    permits.left.store(1, Ordering::SeqCst);
+    let written = domain::update_policy(&clients, "gated", &policy()).await;
+    assert_eq!(written, Ok(i32::try_from(version + 1).ok()));
 }

@@ -1,0 +1,189 @@
+//! What is on record of each write: a line in the log, and an Event of its own on the domain.
+//!
+//! The log is the audit trail: Events are gone within hours. Both name the grants that the write is
+//! about by UID, so that the API server's own audit log says who asked for them; the operator sees
+//! no requester that could be trusted.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::runtime::events::EventType;
+use kube::{Api, Resource, ResourceExt};
+use sha2::{Digest, Sha256};
+use tracing::{info, warn};
+
+use super::apply::{publish, spelled};
+use super::context::Context;
+use crate::api::domain::OpenSearchDomain;
+use crate::api::name::FIELD_MANAGER;
+use crate::policy::document::Document;
+use crate::policy::domain::Domain;
+use crate::policy::ownership::LastApplied;
+use crate::policy::plan::{Outcome, Plan};
+
+/// So many grants are named by a line of the log.
+const GRANTS_IN_LOG: usize = 1_000;
+
+/// So many grants are named by an Event, whose note has 1 kB.
+const GRANTS_IN_NOTE: usize = 10;
+
+/// A write that AWS took.
+pub(super) struct Write<'a> {
+    /// What was written, and for whom.
+    pub(super) plan: &'a Plan,
+    /// The policy before it.
+    pub(super) before: &'a str,
+    /// What was on record before it.
+    pub(super) last: Option<&'a LastApplied>,
+    /// AWS's count of the policy's changes, before it and after it.
+    pub(super) versions: (Option<i32>, Option<i32>),
+}
+
+impl Write<'_> {
+    /// Returns the UIDs of the grants that the write gives something to, or takes something from.
+    fn grants(&self) -> BTreeSet<&str> {
+        let comes = self.plan.outcomes.iter().filter_map(|(key, outcome)| {
+            let new = matches!(outcome, Outcome::Granted { in_place, .. } if !in_place);
+            new.then_some(key.uid.as_str())
+        });
+        let next = &self.plan.next.grants;
+        let known = self.last.into_iter().flat_map(|last| last.grants.keys());
+        let goes = known.filter(|uid| !next.contains_key(*uid));
+        comes.chain(goes.map(String::as_str)).collect()
+    }
+
+    /// Says what was written, with as many grants by name as there is room for.
+    fn note(&self, after: &Document) -> String {
+        let (grants, version) = (self.grants(), counted(self.versions.1));
+        let mut note = format!(
+            "wrote the access policy: {} statements added, {} removed, {} characters; version {version}, sha256 {} before and {} after",
+            self.plan.added.len(),
+            self.plan.removed.len(),
+            after.to_text().chars().count(),
+            fingerprint_of(self.before),
+            fingerprint(after),
+        );
+        let named: Vec<&str> = grants.iter().take(GRANTS_IN_NOTE).copied().collect();
+        if !named.is_empty() {
+            let more = grants.len() - named.len();
+            let more = if more == 0 {
+                String::new()
+            } else {
+                format!(" and {more} more")
+            };
+            // Writing to a String does not fail.
+            let _ = write!(note, "; grants {}{more}", named.join(" "));
+        }
+        note
+    }
+}
+
+/// Tells of a write that AWS took.
+pub(super) async fn written(
+    context: &Context,
+    domain: &Domain,
+    object: &OpenSearchDomain,
+    write: &Write<'_>,
+) {
+    let after = write.plan.policy.clone().unwrap_or_default();
+    let grants: Vec<&str> = write.grants().into_iter().take(GRANTS_IN_LOG).collect();
+    info!(
+        domain = %domain.name,
+        arn = %domain.arn,
+        added = write.plan.added.len(),
+        removed = write.plan.removed.len(),
+        before = %fingerprint_of(write.before),
+        after = %fingerprint(&after),
+        version = %counted(write.versions.1),
+        grants = %grants.join(" "),
+        "wrote the access policy"
+    );
+    tell(context, object, write.note(&after)).await;
+}
+
+/// Tells of a write that may have replaced what another writer had written a moment before.
+pub(super) async fn foreign_write_lost(
+    context: &Context,
+    domain: &Domain,
+    object: &OpenSearchDomain,
+    versions: (Option<i32>, Option<i32>),
+) {
+    let (before, after) = (counted(versions.0), counted(versions.1));
+    warn!(domain = %domain.name, %before, %after, "the write may have replaced another writer's");
+    context.metrics.wrote("over_another");
+    let note = format!(
+        "the access policy was version {before} when it was read, and {after} after it was written: another writer changed it in between, and that change may be lost. Look for UpdateDomainConfig in CloudTrail, and have it made again"
+    );
+    publish(
+        context,
+        object,
+        EventType::Warning,
+        "ForeignWriteLost",
+        "Write",
+        note,
+    )
+    .await;
+}
+
+/// Publishes an Event of its own: a recorder would count a second write as the first one again.
+async fn tell(context: &Context, object: &OpenSearchDomain, note: String) {
+    let now = Timestamp::now();
+    let text = |text: &str| Some(text.to_owned());
+    let event = Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{:x}", object.name_any(), now.as_nanosecond())),
+            ..ObjectMeta::default()
+        },
+        action: text("Write"),
+        reason: text("PolicyWritten"),
+        type_: text("Normal"),
+        note: Some(note),
+        event_time: Some(MicroTime(now)),
+        regarding: Some(object.object_ref(&())),
+        reporting_controller: text(FIELD_MANAGER),
+        reporting_instance: text(FIELD_MANAGER),
+        ..Event::default()
+    };
+    // Events of what has no namespace are there by convention.
+    let events: Api<Event> = Api::namespaced(context.client.clone(), "default");
+    if let Err(error) = events.create(&PostParams::default(), &event).await {
+        warn!(%error, "failed to publish an Event");
+    }
+}
+
+fn counted(version: Option<i32>) -> String {
+    version.map_or_else(|| "unknown".to_owned(), |version| version.to_string())
+}
+
+/// Returns a short hash of what a policy says: the same for every order and spelling in which AWS
+/// gives it back, so that what one write left and the next one found can be compared.
+fn fingerprint(document: &Document) -> String {
+    let digest = Sha256::digest(spelled(document).join("\n"));
+    digest.iter().take(8).fold(String::new(), |mut text, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn fingerprint_of(text: &str) -> String {
+    Document::parse(text).map_or_else(|_| "none".to_owned(), |it| fingerprint(&it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_of_what_a_policy_says() {
+        let sent = r#"{"Version":"2012-10-17","Statement":[{"Sid":"x","Effect":"Allow","Principal":{"AWS":["a","b"]},"Action":["es:*"]},{"Effect":"Deny"}]}"#;
+        let read = r#"{"Statement":[{"Effect":"Deny"},{"Action":"es:*","Principal":{"AWS":["b","a"]},"Effect":"Allow"}],"Version":"2012-10-17"}"#;
+        assert_eq!(fingerprint_of(sent), fingerprint_of(read));
+        assert_eq!(fingerprint_of(sent).len(), 16);
+        assert_ne!(fingerprint_of(sent), fingerprint_of(""));
+    }
+}
