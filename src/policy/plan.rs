@@ -128,7 +128,11 @@ impl Plan {
 pub fn plan(input: &Input<'_>) -> Plan {
     let domain = &input.domain.arn;
     let asked_before = asked_before(input);
-    let before = union(asked_before.values().map(|(compiled, _)| compiled));
+    let mut before = union(asked_before.values().map(|(compiled, _)| compiled));
+    if input.last.is_none() {
+        // This look alone adopts, and what it leaves out would be another's for ever.
+        before.extend(&undecided(input));
+    }
     let mut compiled = compile_all(input, &before);
     let mut refusals: BTreeMap<GrantKey, Rejection> = BTreeMap::new();
     let mut asked = union(compiled.values());
@@ -224,6 +228,18 @@ fn asked_before(input: &Input<'_>) -> BTreeMap<GrantKey, (Compiled, bool)> {
     let held = input.held.iter();
     held.map(|(key, grant)| (key.clone(), (bodies.grant(grant), stays(key))))
         .collect()
+}
+
+/// Returns what the grants ask for that nobody can decide about now.
+fn undecided(input: &Input<'_>) -> Permissions {
+    let mut bodies = Compiler::new(input.domain, input.facts);
+    let mut all = Permissions::default();
+    for verdict in input.grants.values() {
+        if let Verdict::Undecided(grant, _) = verdict {
+            all.extend(&bodies.grant(grant).permissions);
+        }
+    }
+    all
 }
 
 /// Compiles every grant that is or stays in the policy.

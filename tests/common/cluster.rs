@@ -43,6 +43,7 @@ use tokio::{io::AsyncWriteExt as _, sync::OnceCell};
 
 use super::process::Process;
 
+pub(crate) mod proxy;
 mod setup;
 
 /// The users that the API server knows, each with its group: the administrator, one for the

@@ -67,6 +67,8 @@ pub(crate) use self::record::{Call, Version};
 
 use self::accounts::Kind;
 use self::world::{State, World};
+use super::connection::{Breakable, Switch, Switches};
+use super::tripwire::Tripwires;
 
 mod accounts;
 mod control;
@@ -89,7 +91,7 @@ pub(crate) struct FakeAws {
     url: String,
     world: World,
     server: JoinHandle<()>,
-    switches: server::Switches,
+    switches: Switches,
 }
 
 impl FakeAws {
@@ -111,12 +113,12 @@ impl FakeAws {
             .local_addr()
             .expect("a bound socket has an address");
         let world = World::new(seed);
-        let switches = server::Switches::default();
+        let switches = Switches::default();
         let service = control::routes()
             .fallback(server::serve)
             .with_state(world.clone())
-            .into_make_service_with_connect_info::<server::Switch>();
-        let listener = server::Breakable {
+            .into_make_service_with_connect_info::<Switch>();
+        let listener = Breakable {
             listener,
             switches: switches.clone(),
         };
@@ -171,6 +173,11 @@ impl FakeAws {
     /// Returns the faults.
     pub(crate) fn faults(&self) -> FaultsHandle<'_> {
         FaultsHandle { world: &self.world }
+    }
+
+    /// Returns the tripwires that every call passes; to them, a caller is its access key id.
+    pub(crate) fn tripwires(&self) -> Tripwires {
+        self.world.wires.clone()
     }
 
     // === credentials ===

@@ -24,8 +24,9 @@
 use std::ffi::OsString;
 use std::fs;
 use std::future::Future;
+use std::path::Path;
 use std::process::Command;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -39,10 +40,12 @@ use super::cluster::Cluster;
 use super::fake_aws::FakeAws;
 use super::process::Process;
 
+pub(crate) mod chronicle;
 pub(crate) mod meaning;
 pub(crate) mod replica;
 mod rights;
 pub(crate) mod scene;
+pub(crate) mod wired;
 
 /// The account that everything lives in unless a test says otherwise.
 pub(crate) const ACCOUNT: &str = "111122223333";
@@ -64,7 +67,7 @@ pub(crate) struct World {
 }
 
 enum Held {
-    Own(Box<Parts>),
+    Own(Arc<Parts>),
     Shared(&'static Parts),
 }
 
@@ -79,12 +82,12 @@ struct Parts {
 impl World {
     /// Starts a world of the test's own, with its operator.
     pub(crate) async fn start() -> Self {
-        Self::of(Held::Own(Box::new(Parts::start().await)))
+        Self::of(Held::Own(Arc::new(Parts::start().await)))
     }
 
     /// Starts a world of the test's own in which no operator runs.
     pub(crate) async fn without_operator() -> Self {
-        Self::of(Held::Own(Box::new(Parts::prepare().await)))
+        Self::of(Held::Own(Arc::new(Parts::prepare().await)))
     }
 
     /// Returns the world of all tests that keep to domains and namespaces of their own.
@@ -100,6 +103,16 @@ impl World {
         static PARTS: OnceCell<Parts> = OnceCell::const_new();
         let start = async || RUNTIME.spawn(Parts::start()).await.unwrap();
         Self::of(Held::Shared(PARTS.get_or_init(start).await))
+    }
+
+    /// Returns another handle on the same world, which lasts until the last one is dropped.
+    pub(crate) fn again(&self) -> Self {
+        let parts = match &self.parts {
+            Held::Own(parts) => Held::Own(Arc::clone(parts)),
+            Held::Shared(parts) => Held::Shared(parts),
+        };
+        let client = self.client.clone();
+        Self { parts, client }
     }
 
     fn of(parts: Held) -> Self {
@@ -136,6 +149,11 @@ impl World {
     /// Starts the operator, in a world in which it does not run.
     pub(crate) fn start_operator(&self) {
         self.parts().start_operator();
+    }
+
+    /// Starts the operator with a log that does not slow it down.
+    pub(crate) fn start_quiet_operator(&self) {
+        self.parts().start_operator_with("info");
     }
 
     /// Asks the operator to stop, and waits until it has.
@@ -240,8 +258,12 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        let last = match &self.parts {
+            Held::Own(parts) => Arc::strong_count(parts) == 1,
+            Held::Shared(_) => true,
+        };
         // A failed test has its own message already.
-        if !std::thread::panicking() {
+        if last && !std::thread::panicking() {
             self.parts().check_log();
             self.parts().check_updates();
         }
@@ -276,8 +298,12 @@ impl Parts {
 
     /// One that is killed and started again is not to wait for its own lease.
     fn start_operator(&self) {
+        self.start_operator_with("debug");
+    }
+
+    fn start_operator_with(&self, log: &str) {
         let credentials = self.aws.credentials(ACCOUNT);
-        let options = ["--no-leader-election", "--log", "debug"];
+        let options = ["--no-leader-election", "--log", log];
         let process = self.spawn("operator", credentials, &options);
         let before = self.operator().replace(process);
         assert!(before.is_none(), "an operator runs already");
@@ -286,6 +312,18 @@ impl Parts {
     /// Starts the program with a log of its own, and nothing of the machine's environment that
     /// would lead it out of this world.
     fn spawn(&self, name: &str, credentials: (String, String), options: &[&str]) -> Process {
+        let kubeconfig = self.cluster.kubeconfig_of("operator");
+        self.spawn_with(name, credentials, &kubeconfig, options)
+    }
+
+    /// Starts the program by a kubeconfig of the test's own.
+    fn spawn_with(
+        &self,
+        name: &str,
+        credentials: (String, String),
+        kubeconfig: &Path,
+        options: &[&str],
+    ) -> Process {
         let (access_key_id, secret_access_key) = credentials;
         let mut command = Command::new(env!("CARGO_BIN_EXE_opensearch-access"));
         command.args(["controller", "--admin-address", "127.0.0.1:0"]);
@@ -294,7 +332,7 @@ impl Parts {
             command.env_remove(name);
         }
         command
-            .env("KUBECONFIG", self.cluster.kubeconfig_of("operator"))
+            .env("KUBECONFIG", kubeconfig)
             .env("AWS_ENDPOINT_URL", self.aws.url())
             .env("AWS_ACCESS_KEY_ID", access_key_id)
             .env("AWS_SECRET_ACCESS_KEY", secret_access_key)

@@ -6,9 +6,12 @@
 #[path = "../common"]
 mod common {
     pub(crate) mod cluster;
+    pub(crate) mod connection;
     pub(crate) mod fake_aws;
     pub(crate) mod operator;
+    pub(crate) mod oracle;
     pub(crate) mod process;
+    pub(crate) mod tripwire;
 }
 
 mod cel;
@@ -16,4 +19,6 @@ mod cluster;
 mod fake_aws;
 mod ministack;
 mod operations;
+mod oracle;
+mod proxy;
 mod reconcile;

@@ -27,8 +27,10 @@ use common::{cluster::Cluster, fake_aws::FakeAws};
 #[path = "../common"]
 mod common {
     pub(crate) mod cluster;
+    pub(crate) mod connection;
     pub(crate) mod fake_aws;
     pub(crate) mod process;
+    pub(crate) mod tripwire;
 }
 
 const ACCOUNT: &str = "111122223333";

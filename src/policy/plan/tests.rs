@@ -176,6 +176,43 @@ fn a_lost_record_loses_no_revocation() {
 }
 
 #[test]
+fn what_is_undecided_at_the_first_look_is_adopted_too() {
+    let mut world = World::new(&json!({}));
+    for name in ["a", "b"] {
+        world.grant(name, &json!({}));
+    }
+    let before = world.settle();
+    assert!(before.policy.is_some());
+    // Neither had the finalizer yet, and that of one cannot be written now.
+    for grant in &mut world.grants {
+        grant.metadata.finalizers = None;
+    }
+    world.last = None;
+    let now = NOW.parse().unwrap();
+    let labels = NamespaceLabels::new();
+    let mut grants = verdict::of_all(&world.grants, &world.domain, world.facts, &labels, now);
+    for (key, verdict) in &mut grants {
+        if let ("a", Verdict::Valid(grant)) = (key.name.as_str(), &*verdict) {
+            let rejection = Rejection::new(crate::api::condition::Reason::Unavailable, "", "");
+            *verdict = Verdict::Undecided(grant.clone(), rejection);
+        }
+    }
+    let held = BTreeMap::new();
+    let plan = plan(&Input {
+        domain: &world.domain,
+        facts: world.facts,
+        held: &held,
+        grants: &grants,
+        observed: &world.observed,
+        last: None,
+        acknowledged_revocation: 0,
+    });
+    assert!(plan.policy.is_none());
+    assert_eq!(plan.foreign_statements, 0);
+    assert_eq!(plan.next.applied, before.next.applied);
+}
+
+#[test]
 fn grants_that_vanish_in_mass_stay_and_deleted_ones_go() {
     let mut world = World::new(&json!({}));
     for n in 0..8 {

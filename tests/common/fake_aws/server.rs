@@ -5,22 +5,14 @@
 //!         answer ◄─ record ◄─ es | iam | sts ◄────────────────┘
 //! ```
 
-use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
-
 use axum::body::{Body, to_bytes};
-use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Request, State as Shared};
 use axum::http::{Response, StatusCode, header};
-use axum::serve::{IncomingStream, Listener};
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 
+use super::super::connection::Switch;
+use super::super::tripwire::{Entry, Passing, Then};
 use super::accounts::Caller;
 use super::faults::Fault;
 use super::record::Call;
@@ -31,132 +23,6 @@ use super::{World, es, iam, sts};
 /// The largest body that is read: well above the longest policy, so that its own limit is what
 /// refuses it.
 const LARGEST_BODY: usize = 8 << 20;
-
-/// Breaks one connection, or knows that it is broken.
-#[derive(Clone, Default)]
-pub(super) struct Switch(Arc<Mutex<Broken>>);
-
-#[derive(Default)]
-struct Broken {
-    broken: bool,
-    waker: Option<Waker>,
-}
-
-impl Switch {
-    /// Resets the connection: nothing more is read from it or written to it.
-    pub(super) fn break_connection(&self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.broken = true;
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
-        }
-    }
-
-    /// Says whether the connection is to break; if not, whoever asks is woken when it is.
-    fn is_broken(&self, context: &Context<'_>) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !state.broken {
-            state.waker = Some(context.waker().clone());
-        }
-        state.broken
-    }
-}
-
-/// All connections that are open, so that the server can end them.
-#[derive(Clone, Default)]
-pub(super) struct Switches(Arc<Mutex<Vec<Weak<Mutex<Broken>>>>>);
-
-impl Switches {
-    fn add(&self, switch: &Switch) {
-        let mut switches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        switches.retain(|known| known.strong_count() > 0);
-        switches.push(Arc::downgrade(&switch.0));
-    }
-
-    /// Resets every connection.
-    pub(super) fn break_all(&self) {
-        let switches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        switches
-            .iter()
-            .filter_map(Weak::upgrade)
-            .for_each(|open| Switch(open).break_connection());
-    }
-}
-
-/// A listener whose connections have a [`Switch`].
-pub(super) struct Breakable {
-    pub(super) listener: TcpListener,
-    pub(super) switches: Switches,
-}
-
-/// A connection that can be reset from outside.
-pub(super) struct Connection {
-    stream: TcpStream,
-    switch: Switch,
-}
-
-impl Listener for Breakable {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        let switch = Switch::default();
-        self.switches.add(&switch);
-        (Connection { stream, switch }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Listener::local_addr(&self.listener)
-    }
-}
-
-impl Connection {
-    fn check(&self, context: &Context<'_>) -> io::Result<()> {
-        if self.switch.is_broken(context) {
-            // A reset, not an orderly end, is what the client is to see once this is dropped.
-            self.stream.set_zero_linger()?;
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
-        Ok(())
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.check(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.check(context)?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-impl Connected<IncomingStream<'_, Breakable>> for Switch {
-    fn connect_info(stream: IncomingStream<'_, Breakable>) -> Self {
-        stream.io().switch.clone()
-    }
-}
 
 /// A call as it arrived, before anybody is believed.
 struct Arrived {
@@ -226,6 +92,23 @@ impl Arrived {
         }
     }
 
+    /// Returns the domain that the call concerns. A role is taken to be made for one: `domain-role`.
+    fn subject(&self) -> Option<&str> {
+        let role = || {
+            let name = self.body["RoleName"].as_str();
+            name.and_then(|name| Some(name.rsplit_once('-')?.0))
+        };
+        self.domain.as_deref().or_else(role)
+    }
+
+    /// Names what the call changes.
+    fn write(&self) -> Option<&str> {
+        let writes = ["UpdateDomainConfig", "PutRolePolicy", "DeleteRolePolicy"];
+        let tries = self.body["DryRun"] == true;
+        let operation = self.operation.as_str();
+        (writes.contains(&operation) && !tries).then_some(operation)
+    }
+
     /// Returns the record of this call.
     fn record(&self, caller: Option<&Caller>, now: Timestamp) -> Call {
         let keys = self
@@ -289,7 +172,7 @@ pub(super) async fn serve(
     };
     let mut call = arrived.record(verified.as_ref().ok(), now);
     let end = match verified {
-        Ok(caller) => suffer(&world, &arrived, &caller, faults).await,
+        Ok(caller) => pass(&world, &arrived, &caller, faults).await,
         Err(refusal) => End::Answered(Err(refusal)),
     };
     let End::Answered(outcome) = end else {
@@ -321,6 +204,31 @@ pub(super) async fn serve(
         .headers_mut()
         .insert(header::DATE, date.parse().expect("a date is plain text"));
     response
+}
+
+/// Lets a call pass the tripwires, by which it may never be let in or never be answered.
+async fn pass(world: &World, arrived: &Arrived, caller: &Caller, faults: Vec<Fault>) -> End {
+    let Some(subject) = arrived.subject() else {
+        return suffer(world, arrived, caller, faults).await;
+    };
+    let entry = world.wires.enter(Passing {
+        client: &arrived.access_key_id,
+        subject,
+        write: arrived.write(),
+    });
+    if entry == Entry::Held {
+        std::future::pending().await
+    }
+    let end = suffer(world, arrived, caller, faults).await;
+    let Entry::Last(then) = entry else {
+        return end;
+    };
+    world.wires.leave(subject);
+    match then {
+        Then::Answered => end,
+        Then::Unanswered => std::future::pending().await,
+        Then::Lost => End::Reset,
+    }
 }
 
 /// Lets a call through its faults, and to its service if they leave anything of it.

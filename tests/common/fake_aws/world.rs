@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::super::tripwire::Tripwires;
 use super::accounts::{Accounts, Credentials, Kind, NewPrincipal};
 use super::domain::{Domain, DomainOptions};
 use super::faults::Faults;
@@ -32,6 +33,8 @@ pub(super) struct State {
 #[derive(Clone)]
 pub(super) struct World {
     state: Arc<Mutex<State>>,
+    /// What may cut a caller off.
+    pub(super) wires: Tripwires,
     /// By how many milliseconds this world's clock is ahead of the machine's.
     ahead: Arc<AtomicI64>,
 }
@@ -48,6 +51,7 @@ impl World {
         };
         Self {
             state: Arc::new(Mutex::new(state)),
+            wires: Tripwires::default(),
             ahead: Arc::default(),
         }
     }

@@ -97,9 +97,29 @@ fn spell_out(principal: &str) -> String {
 }
 
 fn actions(pattern: &str) -> Vec<String> {
-    match pattern.to_ascii_lowercase().as_str() {
-        "es:*" | "es:eshttp*" => HTTP.map(str::to_owned).to_vec(),
-        one => vec![one.to_owned()],
+    let pattern = pattern.to_ascii_lowercase();
+    if !pattern.contains(['*', '?']) {
+        return vec![pattern];
+    }
+    let meant = HTTP
+        .iter()
+        .filter(|action| matches(pattern.as_bytes(), action.as_bytes()));
+    let meant: Vec<String> = meant.map(|&action| action.to_owned()).collect();
+    // A pattern that means nothing known here is not nothing.
+    if meant.is_empty() {
+        vec![pattern]
+    } else {
+        meant
+    }
+}
+
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern, text) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => (0..=text.len()).any(|at| matches(rest, &text[at..])),
+        ([b'?', rest @ ..], [_, tail @ ..]) => matches(rest, tail),
+        ([one, rest @ ..], [other, tail @ ..]) => one == other && matches(rest, tail),
+        _ => false,
     }
 }
 

@@ -1,0 +1,137 @@
+//! Everything that was asked of the operator, as the API server had it, with the times.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use kube::api::DynamicObject;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use super::scene::condition;
+use super::{OPERATOR_NAMESPACE, World};
+use crate::common::oracle::Sighting;
+
+/// The kinds that are watched: what is asked, and what the operator keeps.
+const KINDS: [&str; 3] = ["OpenSearchDomain", "DomainAccess", "ConfigMap"];
+
+/// A record of all domains and grants of a world, from its start until it is dropped.
+pub(crate) struct Chronicle {
+    seen: Arc<Mutex<Seen>>,
+    watches: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    sightings: Vec<Sighting>,
+    /// What there is, by kind, namespace and name.
+    latest: BTreeMap<(&'static str, String, String), Value>,
+}
+
+impl Chronicle {
+    /// Begins to write down what there is and what changes.
+    pub(crate) fn start(world: &World) -> Self {
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let watch = |kind: &'static str| {
+            let seen = Arc::clone(&seen);
+            let place = (kind == "ConfigMap").then_some(OPERATOR_NAMESPACE);
+            let events = watcher(world.api(kind, place), watcher::Config::default());
+            let mut events = events.default_backoff().boxed();
+            tokio::spawn(async move {
+                while let Some(event) = events.next().await {
+                    let (object, gone) = match event {
+                        Ok(Event::Apply(object) | Event::InitApply(object)) => (object, false),
+                        Ok(Event::Delete(object)) => (object, true),
+                        // Tried again by itself.
+                        Ok(Event::Init | Event::InitDone) | Err(_) => continue,
+                    };
+                    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    seen.note(kind, &object, gone);
+                }
+            })
+        };
+        let watches = KINDS.map(watch).into();
+        Self { seen, watches }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns everything that was asked so far, in order: domains and grants without their status.
+    pub(crate) fn sightings(&self) -> Vec<Sighting> {
+        self.seen().sightings.clone()
+    }
+
+    /// Forgets what was asked so far.
+    pub(crate) fn forget(&self) {
+        self.seen().sightings.clear();
+    }
+
+    /// Returns an object as it is now; `Null` if there is none.
+    pub(crate) fn object(&self, kind: &'static str, namespace: &str, name: &str) -> Value {
+        let key = (kind, namespace.to_owned(), name.to_owned());
+        self.seen().latest.get(&key).cloned().unwrap_or_default()
+    }
+
+    /// Returns the grants of a namespace, by name.
+    pub(crate) fn grants(&self, namespace: &str) -> BTreeMap<String, Value> {
+        let seen = self.seen();
+        let from = ("DomainAccess", namespace.to_owned(), String::new());
+        let of_kind = seen.latest.range(from..);
+        let there = of_kind.take_while(|((kind, place, _), _)| {
+            *kind == "DomainAccess" && place.as_str() == namespace
+        });
+        there
+            .map(|((.., name), grant)| (name.clone(), grant.clone()))
+            .collect()
+    }
+
+    /// Tells how many grants are in place, of all.
+    pub(crate) fn ready_grants(&self) -> usize {
+        let seen = self.seen();
+        let ready = |grant: &&Value| {
+            let ready = condition(grant, "Ready");
+            ready["status"] == "True"
+                && ready["observedGeneration"] == grant["metadata"]["generation"]
+        };
+        let grants = seen
+            .latest
+            .iter()
+            .filter(|((kind, ..), _)| *kind == "DomainAccess");
+        grants.map(|(_, grant)| grant).filter(ready).count()
+    }
+}
+
+impl Seen {
+    fn note(&mut self, kind: &'static str, object: &DynamicObject, gone: bool) {
+        let at = Timestamp::now();
+        let namespace = object.metadata.namespace.clone().unwrap_or_default();
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let mut object = serde_json::to_value(object).unwrap_or_default();
+        // What a list holds has no kind of its own.
+        object["kind"] = kind.into();
+        let key = (kind, namespace, name);
+        if gone {
+            self.latest.remove(&key);
+        } else {
+            self.latest.insert(key, object.clone());
+        }
+        if kind != "ConfigMap" {
+            // What the operator says about it is nobody's order.
+            object["status"].take();
+            self.sightings.push(Sighting { at, object, gone });
+        }
+    }
+}
+
+impl Drop for Chronicle {
+    fn drop(&mut self) {
+        for watch in &self.watches {
+            watch.abort();
+        }
+    }
+}

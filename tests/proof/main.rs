@@ -1,0 +1,88 @@
+//! Proves the figures that the README names, on real parts, and prints them.
+//!
+//! `cargo test --test proof` measures all; names of parts (`sweep`, `scale`) choose some. The exit
+//! code says whether every bar was reached.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "an expectation that fails here is a failed proof"
+)]
+
+#[path = "../common"]
+mod common {
+    pub(crate) mod cluster;
+    pub(crate) mod connection;
+    pub(crate) mod fake_aws;
+    pub(crate) mod operator;
+    pub(crate) mod oracle;
+    pub(crate) mod process;
+    pub(crate) mod tripwire;
+}
+
+mod lane;
+mod report;
+mod scale;
+mod snapshot;
+mod sweep;
+mod workload;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use report::Report;
+use tokio::task::LocalSet;
+
+/// The parts, in the order in which they are measured; the last two at the same time.
+const PARTS: [&str; 4] = ["scale", "burst", "idle", "sweep"];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    LocalSet::new().run_until(run()).await
+}
+
+async fn run() -> ExitCode {
+    let mut chosen = Vec::new();
+    for argument in std::env::args().skip(1) {
+        // A tool that asks which tests there are is told of none.
+        if argument == "--list" {
+            return ExitCode::SUCCESS;
+        }
+        // The rest of what cargo passes to every test program does not concern this one.
+        if !argument.starts_with('-') {
+            chosen.push(argument);
+        }
+    }
+    let wanted = |part: &str| chosen.is_empty() || chosen.iter().any(|it| it == part);
+    let [scale, burst, idle, sweep] = PARTS.map(|part| wanted(part).then_some(part));
+    let mut report = Report::default();
+    report.append(measured(scale, scale::cold_start()).await);
+    report.append(measured(burst, scale::burst()).await);
+    let (idle, sweep) = tokio::join!(measured(idle, scale::idle()), measured(sweep, sweep::run()));
+    report.append(idle);
+    report.append(sweep);
+    report.print();
+    if report.holds() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Measures one part, if it is wanted; one that fails leaves the others their turn.
+async fn measured(part: Option<&str>, run: impl Future<Output = Report> + 'static) -> Report {
+    let Some(part) = part else {
+        return Report::default();
+    };
+    eprintln!("==> {part}");
+    let began = Instant::now();
+    let done = tokio::task::spawn_local(run).await;
+    let report = done.unwrap_or_else(|error| {
+        let mut report = Report::default();
+        report.failed(part, error);
+        report
+    });
+    eprintln!("==> {part} took {} s", began.elapsed().as_secs());
+    report
+}
