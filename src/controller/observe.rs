@@ -15,19 +15,17 @@ use super::error::Error;
 use super::queue::{Domain as GuardedDomain, Grant};
 use super::state::{Keeper, Kept};
 use crate::api::access::DomainAccess;
-use crate::api::arn::EntityKind;
-use crate::api::condition::Reason;
 use crate::api::domain::OpenSearchDomain;
 use crate::aws::domain::{self as aws_domain, ObservedDomain};
 use crate::aws::error::Error as AwsError;
 use crate::aws::identity;
 use crate::aws::session::{Clients, SessionKey};
-use crate::policy::Rejection;
 use crate::policy::document::Document;
 use crate::policy::domain::Domain;
+use crate::policy::evidence;
 use crate::policy::ownership::LastApplied;
 use crate::policy::plan::{self, Plan};
-use crate::policy::validate::{GrantKey, Principal, ValidatedGrant};
+use crate::policy::validate::GrantKey;
 use crate::policy::verdict::{NamespaceLabels, Verdict};
 
 /// How many principals are looked up at a time.
@@ -121,21 +119,8 @@ pub async fn cluster(name: &str, context: &Context) -> Result<Found, Error> {
 /// Returns the object that manages the same domain of AWS and is older, and so does it alone.
 #[must_use]
 pub fn older_rival(context: &Context, object: &OpenSearchDomain) -> Option<String> {
-    let age = |it: &OpenSearchDomain| (it.creation_timestamp(), it.name_any());
-    let ours = (names(object), age(object));
     let all = context.stores.domains.state();
-    let rivals = all.iter().filter_map(|it| it.0.as_ref().ok());
-    rivals
-        .filter(|it| names(it) == ours.0 && age(it) < ours.1 && it.name_any() != object.name_any())
-        .map(age)
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// Returns what says which domain of AWS an object is about.
-pub(super) fn names(object: &OpenSearchDomain) -> (&str, &str, &str) {
-    let spec = &object.spec;
-    (&spec.account_id, &spec.region, &spec.domain_name)
+    evidence::older_rival(object, all.iter().filter_map(|it| it.0.as_ref().ok()))
 }
 
 fn key_of(grant: &Grant) -> GrantKey {
@@ -205,21 +190,6 @@ pub(super) fn session_name(domain: &str) -> String {
     format!("opensearch-access.{domain}")
 }
 
-/// Adds the grants that cannot be parsed and were applied before: what is in force of them stays,
-/// since nothing says that it should go.
-pub fn add_unreadable(
-    grants: &mut BTreeMap<GrantKey, Verdict>,
-    cluster: &Cluster,
-    last: Option<&LastApplied>,
-) {
-    for (key, rule) in &cluster.unreadable {
-        if last.is_some_and(|last| last.grants.contains_key(&key.uid)) {
-            let rejection = Rejection::new(Reason::InvalidSpec, "", rule.clone());
-            grants.insert(key.clone(), Verdict::Unreadable(rejection));
-        }
-    }
-}
-
 /// Asks IAM for every principal of the domain's account that grants name; those of other accounts
 /// cannot be asked for.
 ///
@@ -248,44 +218,12 @@ pub async fn principals(
                     warn!(domain = %domain.name, %arn, "failed to look up a principal: {error}");
                 }
             }
-            (arn, answer)
+            (arn, answer.map_err(|error| error.brief()))
         })
         .buffer_unordered(LOOKUPS)
         .collect()
         .await;
-    for verdict in grants.values_mut() {
-        let Verdict::Valid(grant) = verdict else {
-            continue;
-        };
-        let failed = grant.principals.iter().enumerate().find_map(|(index, principal)| {
-            let Principal::Entity(arn) = principal else { return None };
-            let kind = arn.kind();
-            let field = match kind {
-                EntityKind::Role => format!("spec.principals[{index}].iamRole.arn"),
-                EntityKind::User => format!("spec.principals[{index}].iamUser.arn"),
-            };
-            match answers.get(arn)? {
-                Ok(true) => None,
-                Ok(false) => Some(Rejection::new(
-                    Reason::PrincipalNotFound,
-                    field,
-                    format!(
-                        "account {} has no IAM {} {arn}: create it, or correct the ARN, its path included",
-                        domain.account,
-                        kind.as_str()
-                    ),
-                )),
-                Err(error) => Some(Rejection::new(
-                    Reason::PrincipalUnknown,
-                    field,
-                    format!("whether {arn} exists could not be asked: {}", error.brief()),
-                )),
-            }
-        });
-        if let Some(rejection) = failed {
-            *verdict = refuse(grant, rejection);
-        }
-    }
+    evidence::judge_principals(grants, &domain.account, &answers);
 }
 
 /// Waits for an answer of AWS until a time that it shares with others; after that, nothing is asked.
@@ -304,13 +242,6 @@ pub(super) async fn until<T>(
     tokio::time::timeout_at(deadline, asked)
         .await
         .unwrap_or_else(|_| Err(late()))
-}
-
-fn refuse(grant: &ValidatedGrant, rejection: Rejection) -> Verdict {
-    match rejection.reason {
-        Reason::PrincipalUnknown => Verdict::Undecided(Box::new(grant.clone()), rejection),
-        _ => Verdict::Refused(rejection),
-    }
 }
 
 /// Makes sure, before anything is taken from the policy, that grants which the store lacks are
