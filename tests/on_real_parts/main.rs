@@ -14,6 +14,7 @@ mod common {
 mod cel;
 mod cluster;
 mod fake_aws;
+mod live;
 mod ministack;
 mod operations;
 mod reconcile;
