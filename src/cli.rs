@@ -3,6 +3,10 @@
 mod explain;
 mod import;
 mod lint;
+mod live;
+mod plan;
+mod say;
+mod source;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -13,9 +17,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
-use crate::offline::{self, manifest};
 use crate::policy::document::Document;
 use crate::policy::duration;
 use crate::runtime::lease;
@@ -34,22 +37,49 @@ const CHANGED: u8 = 2;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Whether to colour what is printed; `auto`: on a terminal, unless `NO_COLOR` is set.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// In any case.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl From<Color> for anstream::ColorChoice {
+    fn from(color: Color) -> Self {
+        match color {
+            Color::Auto => Self::Auto,
+            Color::Always => Self::Always,
+            Color::Never => Self::Never,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Reconcile: compile all grants of the cluster into the access policies of their domains.
     Controller(ControllerArgs),
-    /// Show what would be written, from manifests alone: no cluster and no AWS.
+    /// Show what would be written: from manifests (-f), a cluster (--cluster), or manifests as if
+    /// they were applied to the cluster (both).
+    ///
+    /// Nothing is written, neither to the cluster nor to AWS.
     ///
     /// Exit code: 0 no access policy would change, 2 one would change, 1 an input cannot be used or
     /// a grant is refused. What can be used is shown in any case.
-    Plan(PlanArgs),
-    /// Say who may do what on a domain, and which manifest says so: no cluster and no AWS.
+    Plan(Box<plan::Args>),
+    /// Say who may do what on a domain, and which manifest says so.
     ///
     /// With a question (an action, who asks, which path, from where) prints Allow, Deny or Unknown
-    /// with the statements and manifests behind it; without one the whole access matrix. From
-    /// manifests, the policy is the one that a plan would write.
+    /// with the statements and manifests behind it; without one the whole access matrix. With
+    /// manifests (-f) the policy is the one that a plan would write; without, the one that the
+    /// domain has.
     ///
     /// Exit code: 0 with an answer, whatever it is, 1 an input cannot be used.
     Explain(Box<explain::Args>),
@@ -59,7 +89,7 @@ enum Command {
     ///
     /// Exit code: 0 nothing was found, 2 there are findings, 1 an input cannot be read for what it
     /// is.
-    Lint(lint::Args),
+    Lint(Box<lint::Args>),
     /// Turn a policy document into manifests that compile to what it allows.
     ///
     /// Statements that grants cannot express stay out, and are listed on standard error with the
@@ -104,32 +134,6 @@ enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line.
-    Json,
-}
-
-#[derive(Debug, clap::Args)]
-struct PlanArgs {
-    /// A manifest, a folder of manifests, or `-` for standard input; may be repeated.
-    #[arg(short, long = "filename", value_name = "PATH", required = true)]
-    filenames: Vec<PathBuf>,
-    /// The access policy that a domain has now, by the name of its `OpenSearchDomain`; without
-    /// it, the domain has none. Statements that no manifest asks for count as other writers' and stay.
-    #[arg(long, value_name = "DOMAIN=FILE", value_parser = assignment)]
-    current: Vec<(String, PathBuf)>,
-    /// A policy document with the statements that the operator wrote, such as an earlier plan's
-    /// accessPolicy: what is in it, in the current policy, and in no manifest, is removed.
-    #[arg(long, value_name = "DOMAIN=FILE", value_parser = assignment)]
-    last_applied: Vec<(String, PathBuf)>,
-    /// How to print the plan.
-    #[arg(short, long, default_value = "diff")]
-    output: Output,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
-    /// A coloured diff, for people.
-    Diff,
-    /// One JSON document.
     Json,
 }
 
@@ -190,6 +194,7 @@ pub fn parse() -> Result<Cli, ExitCode> {
 
 /// Runs the subcommand, and gives the program's exit code.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    anstream::ColorChoice::from(cli.color).write_global();
     match cli.command {
         Command::Controller(args) => {
             runtime::telemetry::init(&args.log, matches!(args.log_format, LogFormat::Json))?;
@@ -202,68 +207,12 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 .block_on(controller::run(config))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Plan(args) => plan(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Explain(args) => explain::run(*args),
         Command::Lint(args) => lint::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Crds(args) => crds(&args),
     }
-}
-
-fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
-    let current = offline::plan::Current {
-        policies: documents(&args.current)?,
-        applied: documents(&args.last_applied)?,
-    };
-    let mut manifests = manifest::read(&args.filenames, io::stdin());
-    for name in current.policies.keys().chain(current.applied.keys()) {
-        if !manifests.domains.contains_key(name) && !manifests.unusable_domains.contains_key(name) {
-            manifests.errors.push(manifest::Error {
-                file: "command line".to_owned(),
-                object: String::new(),
-                field: "--current, --last-applied".to_owned(),
-                rule: format!("no OpenSearchDomain {name:?} is among the manifests"),
-            });
-        }
-    }
-    let report = offline::plan::plan(&manifests, &current, Timestamp::now());
-    match args.output {
-        Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?,
-        // That nothing was found is said by the errors.
-        Output::Diff if report.domains.is_empty() && !manifests.errors.is_empty() => {}
-        Output::Diff => write!(anstream::stdout(), "{}", offline::render::report(&report))?,
-    }
-    for error in &manifests.errors {
-        writeln!(io::stderr(), "error: {error}")?;
-    }
-    for (domain, planned) in &report.domains {
-        for refused in &planned.refused {
-            writeln!(
-                io::stderr(),
-                "error: {}: DomainAccess {}/{}: {}",
-                refused.file,
-                refused.namespace,
-                refused.name,
-                refused.message
-            )?;
-        }
-        if let Some(held) = &planned.held {
-            let file = &planned.file;
-            writeln!(
-                io::stderr(),
-                "error: {file}: OpenSearchDomain {domain}: {held}"
-            )?;
-        }
-    }
-    Ok(ExitCode::from(
-        if report.fails() || !manifests.errors.is_empty() {
-            FAILED
-        } else if report.changes() {
-            CHANGED
-        } else {
-            UNCHANGED
-        },
-    ))
 }
 
 fn documents(files: &[(String, PathBuf)]) -> anyhow::Result<BTreeMap<String, Document>> {
@@ -321,4 +270,16 @@ fn crds(args: &CrdsArgs) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("failed to write {}", file.display()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
 }

@@ -5,7 +5,7 @@
 //! policy, and puts it right whenever it drifts.
 //!
 //! ```text
-//!            kubectl apply                            plan -f DIR
+//!            kubectl apply                     plan -f DIR, plan --cluster
 //!                 |                                       |
 //!                 v                                       v
 //!   [controller] observe -> validate -> plan ------> [offline] render
@@ -17,21 +17,23 @@
 //! Left may use right, never the reverse (`tests/architecture.rs`):
 //!
 //! ```text
-//! main -> cli -> { controller | offline } -> { aws, runtime } -> policy -> api
+//! main -> cli -> { controller | offline } -> { aws, kubernetes, runtime } -> policy -> api
 //! ```
 //!
 //! - [`api`]: the custom resources and their vocabulary
 //! - [`policy`]: decisions, pure
 //! - [`aws`]: the calls to AWS
+//! - [`kubernetes`]: the cluster, for who only looks
 //! - [`runtime`]: what a long-running process needs
 //! - [`controller`]: the reconciler
-//! - [`offline`]: what works on files alone
+//! - [`offline`]: what is worked out from manifests and policies, wherever they were read
 //! - [`cli`]: the command line
 
 pub mod api;
 pub mod aws;
 pub mod cli;
 pub mod controller;
+pub mod kubernetes;
 pub mod offline;
 pub mod policy;
 pub mod runtime;

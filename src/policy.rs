@@ -14,6 +14,7 @@
 //! - [`permission`], [`canonical`]: what statements mean, apart from how they are spelled
 //! - [`domain`], [`validate`], [`consent`], [`verdict`]: manifests to values that later steps cannot
 //!   find wrong
+//! - [`evidence`]: what AWS and the API server say of them beside
 //! - [`compile`]: a grant to permissions and identity policies
 //! - [`ownership`]: whose a statement is
 //! - [`plan`], [`guard`]: what to write, and what must not be written
@@ -31,6 +32,7 @@ pub mod document;
 pub mod domain;
 pub mod duration;
 pub mod evaluate;
+pub mod evidence;
 pub mod glob;
 pub mod guard;
 pub mod import;

@@ -328,22 +328,80 @@ fn the_diff_is_readable_and_has_no_colours_in_a_pipe() {
         text.lines()
             .any(|line| line.starts_with(&begins) && line.contains(part))
     };
+    assert!(line('+', &role("a")) && line('+', &role("b")), "{text}");
     assert!(
-        line(' ', &role("other")) && line('+', &role("a")) && line('+', &role("b")),
-        "{text}"
+        !text.contains(&role("other")) && text.contains("    1 statement as before\n"),
+        "what stays is counted: {text}"
     );
     assert!(
         text.contains("warning: team-a/b: a path rule sees the path"),
         "{text}"
     );
     assert!(
-        text.contains("refused: team-a/c: InvalidSpec: spec.paths: "),
+        text.lines().next().unwrap().ends_with("; 1 refused"),
         "{text}"
     );
-    assert!(
-        planned
-            .errors
-            .contains("c.yaml: DomainAccess team-a/c: spec.paths: "),
+    // Which, and why, is said once.
+    let said = "c.yaml: DomainAccess team-a/c: spec.paths: ";
+    assert_eq!(planned.errors.matches(said).count(), 1, "{planned:?}");
+    assert!(planned.errors.ends_with(" (InvalidSpec)\n"), "{planned:?}");
+    assert!(!text.contains("team-a/c"), "{text}");
+}
+
+#[test]
+fn colours_are_as_the_command_line_says() {
+    let folder = folder();
+    let path = folder.path().to_str().unwrap();
+    let coloured = |args: &[&str]| {
+        let planned = run([&["plan", "-f", path], args].concat(), "");
+        assert_eq!(planned.code, 2, "{planned:?}");
+        planned.output.contains("\u{1b}[32m+ {")
+    };
+    assert!(coloured(&["--color", "always"]));
+    assert!(!coloured(&["--color", "never"]) && !coloured(&["--color", "auto"]) && !coloured(&[]));
+    let json = run(["plan", "-f", path, "-o", "json", "--color", "always"], "");
+    assert!(!json.output.contains('\u{1b}'), "{json:?}");
+}
+
+#[test]
+fn a_change_of_a_respelt_statement_is_shown_alone() {
+    let folder = folder();
+    let both = grant("a", "  access: ReadWrite").replace(
+        "principals: [",
+        &format!("principals: [{{iamRole: {{arn: \"{}\"}}}}, ", role("b")),
+    );
+    folder.write("a.yaml", &both);
+    let mut respelt = read_write("a");
+    respelt["Action"] = json!(["es:ESHttp*"]);
+    respelt["Resource"] = json!([ALL]);
+    let odd = json!({"Resource": [ALL], "NotAction": ["es:ESHttpGet"], "Effect": "Deny",
+        "Principal": {"AWS": role("c")}});
+    let current = folder.of_logs("current.policy", &document(&json!([odd, respelt])));
+    let path = folder.path().to_str().unwrap();
+    let planned = run(["plan", "-f", path, "--current", &current], "");
+    assert_eq!(
+        (planned.code, planned.errors.as_str()),
+        (2, ""),
         "{planned:?}"
     );
+    let lines = |sign: char| {
+        let begins = format!("  {sign} ");
+        let lines = planned.output.lines();
+        lines
+            .filter_map(|line| line.strip_prefix(&begins).map(str::trim).map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    let (added, removed) = (lines('+'), lines('-'));
+    assert_eq!(
+        removed,
+        [format!("\"AWS\": \"{}\"", role("a"))],
+        "{planned:?}"
+    );
+    let expected = [
+        "\"AWS\": [".to_owned(),
+        format!("\"{}\",", role("a")),
+        format!("\"{}\"", role("b")),
+        "]".to_owned(),
+    ];
+    assert_eq!(added, expected, "{planned:?}");
 }

@@ -233,6 +233,13 @@ impl Error {
         }
     }
 
+    /// Tells whether a call was not sent because nobody said as whom; the SDK says so in words alone.
+    #[must_use]
+    pub fn lacks_credentials(&self) -> bool {
+        let chain = "no credentials found in chain";
+        matches!(self, Self::Unavailable { message, .. } if message.contains(chain))
+    }
+
     /// Tells whether AWS answered, so that what was asked for was not done.
     #[must_use]
     pub fn is_definite(&self) -> bool {

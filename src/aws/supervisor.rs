@@ -16,6 +16,18 @@ pub trait Supervisor: Debug + Send + Sync {
     fn called(&self, operation: &'static str, code: &'static str);
 }
 
+/// Supervises a process that only looks: no write of it is ever sent.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadOnly;
+
+impl Supervisor for ReadOnly {
+    fn may_write(&self) -> bool {
+        false
+    }
+
+    fn called(&self, _operation: &'static str, _code: &'static str) {}
+}
+
 /// A write was not sent, since the process may not write any more.
 #[derive(Debug, thiserror::Error)]
 #[error("this process may not write")]

@@ -4,36 +4,32 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
-use clap::ValueEnum;
+use anyhow::{anyhow, bail};
+use clap::{ArgGroup, ValueEnum};
 use jiff::Timestamp;
 
+use super::say;
+use super::source::{self, Asks};
 use crate::api::arn::DomainArn;
 use crate::offline::explain::Subject;
-use crate::offline::plan::{Current, World};
-use crate::offline::{html, manifest, plan, table};
+use crate::offline::manifest::{CLUSTER, Manifests};
+use crate::offline::plan::World;
+use crate::offline::{html, plan, table};
+use crate::policy::Rejection;
 use crate::policy::domain::Domain;
 use crate::policy::evaluate::Question;
 use crate::policy::plan::Outcome;
 
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("subject")
+    .args(["filenames", "cluster", "policy", "domain_name"]).required(true).multiple(true))]
 pub(super) struct Args {
-    /// A manifest, a folder of manifests, or `-` for standard input; may be repeated.
-    #[arg(
-        short,
-        long = "filename",
-        value_name = "PATH",
-        required_unless_present = "policy"
-    )]
-    filenames: Vec<PathBuf>,
-    /// Which `OpenSearchDomain` of the manifests is meant, where they have several.
-    #[arg(long, value_name = "NAME", requires = "filenames")]
-    domain: Option<String>,
-    /// The access policy that a domain has now, by the name of its `OpenSearchDomain`, as for plan.
-    #[arg(long, value_name = "DOMAIN=FILE", value_parser = super::assignment, requires = "filenames")]
-    current: Vec<(String, PathBuf)>,
+    #[command(flatten)]
+    source: source::Args,
+    #[command(flatten)]
+    alone: source::DomainArgs,
     /// A policy document to explain by itself, instead of manifests.
-    #[arg(long, value_name = "FILE", conflicts_with = "filenames")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["manifests", "live"])]
     policy: Option<PathBuf>,
     /// The domain that the policy document is of; absent: the one that its resources name.
     #[arg(long, value_name = "ARN", requires = "policy", value_parser = DomainArn::parse)]
@@ -114,13 +110,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let subject = if let Some(file) = args.policy {
         Subject::of_policy(super::document(&file)?, args.domain_arn)?
+    } else if let Some((described, policy)) = args.alone.read()? {
+        Subject::of_policy(policy, Some(DomainArn::parse(&described.arn)?))?
     } else {
-        let current = Current {
-            policies: super::documents(&args.current)?,
-            ..Current::default()
-        };
-        let name = args.domain.as_deref();
-        Subject::of_world(&world(&args.filenames, name, &current, now)?)
+        subject(&args.source, now)?
     };
     let mut out = anstream::stdout();
     match (request, args.output) {
@@ -138,103 +131,108 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Plans the domain that is meant, and says which of its grants are not in the plan.
-fn world(
-    files: &[PathBuf],
-    name: Option<&str>,
-    current: &Current,
-    now: Timestamp,
-) -> anyhow::Result<World> {
-    let manifests = manifest::read(files, io::stdin());
-    for error in &manifests.errors {
-        writeln!(io::stderr(), "error: {error}")?;
-    }
+/// Chooses the domain that is meant.
+fn chosen(args: &source::Args, manifests: &Manifests) -> anyhow::Result<String> {
     let known = manifests.domains.keys();
     let known: Vec<&str> = known
         .chain(manifests.unusable_domains.keys())
         .map(String::as_str)
         .collect();
-    let name = match (name, known.as_slice()) {
-        (Some(name), _) => name,
-        (None, [one]) => one,
-        (None, []) => bail!("no OpenSearchDomain is among the manifests"),
+    let place = args.place();
+    for (name, _) in &args.current {
+        if !known.contains(&name.as_str()) {
+            bail!("--current: no OpenSearchDomain {name:?} is {place}");
+        }
+    }
+    match (&args.domain, known.as_slice()) {
+        (Some(name), _) => Ok(name.clone()),
+        (None, [one]) => Ok((*one).to_owned()),
+        (None, []) => bail!("no OpenSearchDomain is {place}"),
         (None, several) => bail!(
-            "several OpenSearchDomains are among the manifests, say which one with --domain: {}",
+            "several OpenSearchDomains are {place}, say which one with --domain: {}",
             several.join(", ")
         ),
-    };
-    if let Some(broken) = manifests.unusable_domains.get(name) {
-        for rejection in &broken.object {
-            let file = &broken.file;
-            writeln!(
-                io::stderr(),
-                "error: {file}: OpenSearchDomain {name}: {rejection}"
-            )?;
-        }
-        bail!("OpenSearchDomain {name:?} cannot be used");
     }
-    for name in current.policies.keys() {
-        if !known.contains(&name.as_str()) {
-            bail!("--current: no OpenSearchDomain {name:?} is among the manifests");
+}
+
+/// Reads the domain that is meant with its grants, and says which of them are not in its policy.
+fn subject(args: &source::Args, now: Timestamp) -> anyhow::Result<Subject> {
+    let mut name = String::new();
+    let known = args.read(Asks::WithCluster, now, |manifests| {
+        for error in &manifests.errors {
+            say::error(error)?;
         }
+        name = chosen(args, manifests)?;
+        Ok(Some(name.clone()))
+    })?;
+    let manifests = &known.manifests;
+    for note in &known.notes {
+        say::note(note)?;
     }
-    let Some(sourced) = manifests.domains.get(name) else {
-        bail!("no OpenSearchDomain {name:?} is among the manifests");
-    };
-    if !manifests.errors.is_empty() {
+    if let Some(broken) = manifests.unusable_domains.get(&name) {
+        return Err(unusable(&name, &broken.file, &broken.object));
+    }
+    // An object that this version cannot read is not a mistake of who asks.
+    if manifests.errors.iter().any(|error| error.file != CLUSTER) {
         bail!("the manifests cannot be used, and an answer would be about half of them");
     }
-    let domain = match Domain::parse(&sourced.object) {
-        Ok(domain) => domain,
-        Err(broken) => {
-            for rejection in broken {
-                let file = &sourced.file;
-                writeln!(
-                    io::stderr(),
-                    "error: {file}: OpenSearchDomain {name}: {rejection}"
-                )?;
-            }
-            bail!("OpenSearchDomain {name:?} cannot be used");
-        }
+    let Some(sourced) = manifests.domains.get(&name) else {
+        bail!("no OpenSearchDomain {name:?} is {}", args.place());
     };
-    let world = plan::world(domain, &manifests, current, now);
+    if let Some(failure) = known.current.failures.get(&name) {
+        bail!("OpenSearchDomain {name}: {failure}");
+    }
+    let domain =
+        Domain::parse(&sourced.object).map_err(|broken| unusable(&name, &sourced.file, &broken))?;
+    let world = plan::world(domain, manifests, &known.current, now);
+    let standing = args.manifests.filenames.is_empty();
+    tell(&world, manifests, standing)?;
+    Ok(if standing {
+        Subject::of_standing(&world)
+    } else {
+        Subject::of_world(&world)
+    })
+}
+
+/// Says what is wrong with a domain's manifest.
+fn unusable(name: &str, file: &str, broken: &[Rejection]) -> anyhow::Error {
+    for rejection in broken {
+        // The error that follows says enough where this cannot be said.
+        _ = say::error(format_args!("{file}: OpenSearchDomain {name}: {rejection}"));
+    }
+    anyhow!("OpenSearchDomain {name:?} cannot be used")
+}
+
+/// Says which grants are refused; `standing` says that what stands of them is explained still.
+fn tell(world: &World, manifests: &Manifests, standing: bool) -> io::Result<()> {
+    let left_out = |file: &str, grant: &str, rule: &str| {
+        let how = if standing { "" } else { " and left out" };
+        say::note(format_args!(
+            "{file}: DomainAccess {grant} is refused{how}: {rule}"
+        ))
+    };
     for (key, outcome) in &world.plan.outcomes {
         if let Outcome::Refused(rejection) | Outcome::Undecided(rejection) = outcome {
             let file = world.files.get(key).map(String::as_str).unwrap_or_default();
             left_out(file, &key.to_string(), &rejection.to_string())?;
         }
     }
-    for unusable in manifests
-        .unusable_grants
-        .iter()
-        .filter(|it| it.domain == name)
-    {
+    let unusable = manifests.unusable_grants.iter();
+    for unusable in unusable.filter(|it| it.domain == world.domain.name) {
         let (namespace, grant) = &unusable.grant;
-        let broken: Vec<String> = unusable
-            .broken
-            .object
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let broken = unusable.broken.object.iter();
+        let broken: Vec<String> = broken.map(ToString::to_string).collect();
         left_out(
             &unusable.broken.file,
             &format!("{namespace}/{grant}"),
             &broken.join("; "),
         )?;
     }
-    if let Some(hold) = &world.plan.hold {
-        writeln!(
-            io::stderr(),
-            "note: nothing would be written, this is about the policy as it is: {}",
+    if let Some(hold) = world.plan.hold.as_ref().filter(|_| !standing) {
+        say::note(format_args!(
+            "nothing would be written, this is about the policy as it is: {}",
             hold.message
-        )?;
+        ))?;
     }
-    Ok(world)
-}
-
-fn left_out(file: &str, grant: &str, rule: &str) -> io::Result<()> {
-    writeln!(
-        io::stderr(),
-        "note: {file}: DomainAccess {grant} is refused and left out: {rule}"
-    )
+    Ok(())
 }

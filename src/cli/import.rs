@@ -6,24 +6,36 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use clap::ArgGroup;
 
+use super::live::{self, Aws};
+use super::source;
+use crate::api::arn::DomainArn;
 use crate::offline;
+use crate::policy::document::Document;
 use crate::policy::import::{self, Target};
+use crate::policy::validate::DomainFacts;
 
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("subject").args(["policy", "live"]).required(true))]
 pub(super) struct Args {
     /// The policy document.
-    #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "account")]
+    policy: Option<PathBuf>,
+    /// Read the policy, the account, and what kind of domain it is from AWS.
+    #[arg(long)]
+    live: bool,
     /// The domain's name in AWS.
     #[arg(long, value_name = "NAME")]
     domain_name: String,
     /// The domain's AWS account: 12 digits.
     #[arg(long, value_name = "ID")]
-    account: String,
+    account: Option<String>,
     /// The domain's region, such as `eu-west-1`.
     #[arg(long)]
     region: String,
+    #[command(flatten)]
+    role: source::RoleArgs,
     /// The namespace of the grants.
     #[arg(long, default_value = "default")]
     namespace: String,
@@ -35,12 +47,14 @@ pub(super) struct Args {
 
 /// Writes the manifests.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let document = super::document(&args.policy)?;
+    let (document, account, facts) = read(args)?;
     let target = Target {
         domain_name: args.domain_name.clone(),
-        account: args.account.clone(),
+        account,
         region: args.region.clone(),
         namespace: args.namespace.clone(),
+        facts,
+        assume_role: args.role.get(),
     };
     let imported = match import::import(&document, &target) {
         Ok(imported) => imported,
@@ -89,4 +103,25 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         )?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the policy, and whose it is.
+fn read(args: &Args) -> anyhow::Result<(Document, String, DomainFacts)> {
+    if let Some(file) = &args.policy {
+        let account = args.account.clone().unwrap_or_default();
+        return Ok((super::document(file)?, account, DomainFacts::default()));
+    }
+    let (name, region) = (&args.domain_name, &args.region);
+    let read = async {
+        Aws::load(false)
+            .await
+            .alone(name, region, args.role.get())
+            .await
+    };
+    let (described, policy) = live::block_on(read)??;
+    let arn = DomainArn::parse(&described.arn)?;
+    if let Some(wanted) = args.account.as_ref().filter(|it| *it != arn.account()) {
+        bail!("AWS describes {arn}, and --account says {wanted}: use a profile of that account");
+    }
+    Ok((policy, arn.account().to_owned(), described.facts))
 }

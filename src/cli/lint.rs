@@ -5,26 +5,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::ValueEnum;
+use clap::{ArgGroup, ValueEnum};
 use jiff::Timestamp;
 
-use super::{CHANGED, FAILED, UNCHANGED};
+use super::source::{self, Asks};
+use super::{CHANGED, FAILED, UNCHANGED, say};
 use crate::api::arn::DomainArn;
+use crate::aws::domain::ObservedDomain;
 use crate::offline::lint::Report;
-use crate::offline::{explain, manifest, table};
+use crate::offline::{explain, table};
 use crate::policy::document::Document;
 use crate::policy::lint::Subject;
 
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("subject")
+    .args(["filenames", "cluster", "policies", "domain_name"]).required(true).multiple(true))]
 pub(super) struct Args {
-    /// A manifest, a folder of manifests, or `-` for standard input; may be repeated.
-    #[arg(
-        short,
-        long = "filename",
-        value_name = "PATH",
-        required_unless_present = "policies"
-    )]
-    filenames: Vec<PathBuf>,
+    #[command(flatten)]
+    source: source::Args,
+    #[command(flatten)]
+    alone: source::DomainArgs,
     /// A policy document; may be repeated.
     #[arg(long = "policy", value_name = "FILE")]
     policies: Vec<PathBuf>,
@@ -51,9 +51,31 @@ enum Output {
 /// Prints the findings.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut report = Report::default();
-    if !args.filenames.is_empty() {
-        let manifests = manifest::read(&args.filenames, io::stdin());
-        report.add_manifests(&manifests, Timestamp::now());
+    let manifests = &args.source.manifests;
+    let mut failed = false;
+    if manifests.cluster || !manifests.filenames.is_empty() {
+        let only = args.source.domain.clone();
+        let now = Timestamp::now();
+        let mut known = args
+            .source
+            .read(Asks::WhenTold, now, |_| Ok(only.clone()))?;
+        if let Some(only) = &only {
+            known.manifests.keep(only);
+        }
+        report.add_manifests(&known.manifests, &known.current, now);
+        for described in known.described.values() {
+            add_stored(&mut report, described);
+        }
+        for note in known.notes.iter().filter(|_| args.source.aws.live) {
+            say::note(note)?;
+        }
+        for (name, failure) in &known.current.failures {
+            say::error(format_args!("OpenSearchDomain {name}: {failure}"))?;
+            failed = true;
+        }
+    }
+    if let Some((described, _)) = args.alone.read()? {
+        add_stored(&mut report, &described);
     }
     for file in &args.policies {
         let text = std::fs::read_to_string(file)
@@ -73,11 +95,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Output::Text => write!(anstream::stdout(), "{}", table::findings(&report))?,
     }
-    Ok(ExitCode::from(if report.has_unusable() {
+    Ok(ExitCode::from(if failed || report.has_unusable() {
         FAILED
     } else if report.findings.is_empty() {
         UNCHANGED
     } else {
         CHANGED
     }))
+}
+
+/// Adds what is amiss with the policy that a domain has in AWS.
+fn add_stored(report: &mut Report, described: &ObservedDomain) {
+    // A domain without a policy is none of an empty document.
+    if described.policy.is_empty() {
+        return;
+    }
+    let arn = DomainArn::parse(&described.arn).ok();
+    let subject = Subject {
+        domain: arn.as_ref(),
+        fine_grained: described.facts.fine_grained,
+    };
+    let place = format!("<aws> {}", described.arn);
+    report.add_policy(&place, &described.policy, subject);
 }

@@ -16,20 +16,19 @@ use super::quarantine;
 use super::queue::{Domain as GuardedDomain, Grant};
 use super::state::{Keeper, Kept};
 use crate::api::access::DomainAccess;
-use crate::api::arn::{EntityArn, EntityKind};
-use crate::api::condition::Reason;
+use crate::api::arn::EntityArn;
 use crate::api::domain::OpenSearchDomain;
 use crate::aws::domain::{self as aws_domain, ObservedDomain};
 use crate::aws::error::Error as AwsError;
 use crate::aws::identity;
 use crate::aws::session::{Clients, SessionKey};
-use crate::policy::Rejection;
 use crate::policy::canonical::is_unique_id;
 use crate::policy::document::Document;
 use crate::policy::domain::Domain;
+use crate::policy::evidence::{self, Existence};
 use crate::policy::ownership::LastApplied;
 use crate::policy::plan::{self, Plan};
-use crate::policy::validate::{GrantKey, Principal, ValidatedGrant};
+use crate::policy::validate::GrantKey;
 use crate::policy::verdict::{NamespaceLabels, Verdict};
 
 /// How many principals are looked up at a time.
@@ -123,21 +122,8 @@ pub async fn cluster(name: &str, context: &Context) -> Result<Found, Error> {
 /// Returns the object that manages the same domain of AWS and is older, and so does it alone.
 #[must_use]
 pub fn older_rival(context: &Context, object: &OpenSearchDomain) -> Option<String> {
-    let age = |it: &OpenSearchDomain| (it.creation_timestamp(), it.name_any());
-    let ours = (names(object), age(object));
     let all = context.stores.domains.state();
-    let rivals = all.iter().filter_map(|it| it.0.as_ref().ok());
-    rivals
-        .filter(|it| names(it) == ours.0 && age(it) < ours.1 && it.name_any() != object.name_any())
-        .map(age)
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// Returns what says which domain of AWS an object is about.
-pub(super) fn names(object: &OpenSearchDomain) -> (&str, &str, &str) {
-    let spec = &object.spec;
-    (&spec.account_id, &spec.region, &spec.domain_name)
+    evidence::older_rival(object, all.iter().filter_map(|it| it.0.as_ref().ok()))
 }
 
 fn key_of(grant: &Grant) -> GrantKey {
@@ -207,21 +193,6 @@ pub(super) fn session_name(domain: &str) -> String {
     format!("opensearch-access.{domain}")
 }
 
-/// Adds the grants that cannot be parsed and were applied before: what is in force of them stays,
-/// since nothing says that it should go.
-pub fn add_unreadable(
-    grants: &mut BTreeMap<GrantKey, Verdict>,
-    cluster: &Cluster,
-    last: Option<&LastApplied>,
-) {
-    for (key, rule) in &cluster.unreadable {
-        if last.is_some_and(|last| last.grants.contains_key(&key.uid)) {
-            let rejection = Rejection::new(Reason::InvalidSpec, "", rule.clone());
-            grants.insert(key.clone(), Verdict::Unreadable(rejection));
-        }
-    }
-}
-
 /// Asks IAM for every principal of the domain's account that grants name; those of other accounts
 /// cannot be asked for.
 ///
@@ -240,61 +211,43 @@ pub async fn principals(
     // name, and does not, may be out of date.
     let named = quarantine::principals(observed.policy.statements());
     let shows_deleted = named.iter().any(|name| is_unique_id(name));
-    let doubtful = |arn: &EntityArn| shows_deleted && !named.contains(arn.as_str());
+    let doubtful = &|arn: &EntityArn| shows_deleted && !named.contains(arn.as_str());
     let deadline = Instant::now() + LOOKUP_LIMIT;
     let answers: BTreeMap<_, _> = stream::iter(own)
         .map(|arn| async move {
-            let believed = context.principal(&arn);
-            if let Some(exists) = believed.filter(|exists| !exists || !doubtful(&arn)) {
-                return (arn, Ok(exists));
-            }
-            let asked = Box::pin(identity::exists(&observed.clients, &arn));
-            let answer = until(deadline, "the look-up in IAM", asked).await;
-            match &answer {
-                Ok(exists) => context.remember_principal(&arn, *exists),
+            let answer = match exists(context, observed, &arn, doubtful(&arn), deadline).await {
+                Ok(true) => Existence::Exists,
+                Ok(false) if doubtful(&arn) => Existence::Deleted,
+                Ok(false) => Existence::Missing,
                 Err(error) => {
                     warn!(domain = %domain.name, %arn, "failed to look up a principal: {error}");
+                    Existence::Unknown(error.brief())
                 }
-            }
+            };
             (arn, answer)
         })
         .buffer_unordered(LOOKUPS)
         .collect()
         .await;
-    for verdict in grants.values_mut() {
-        let Verdict::Valid(grant) = verdict else {
-            continue;
-        };
-        let failed = grant.principals.iter().enumerate().find_map(|(index, principal)| {
-            let Principal::Entity(arn) = principal else { return None };
-            let kind = arn.kind();
-            let field = match kind {
-                EntityKind::Role => format!("spec.principals[{index}].iamRole.arn"),
-                EntityKind::User => format!("spec.principals[{index}].iamUser.arn"),
-            };
-            match answers.get(arn)? {
-                Ok(true) => None,
-                Ok(false) => Some(Rejection::new(
-                    Reason::PrincipalNotFound,
-                    field,
-                    format!(
-                        "account {} has no IAM {} {arn}{}: create it, or correct the ARN, its path included",
-                        domain.account,
-                        kind.as_str(),
-                        if doubtful(arn) { " any more" } else { "" },
-                    ),
-                )),
-                Err(error) => Some(Rejection::new(
-                    Reason::PrincipalUnknown,
-                    field,
-                    format!("whether {arn} exists could not be asked: {}", error.brief()),
-                )),
-            }
-        });
-        if let Some(rejection) = failed {
-            *verdict = refuse(grant, rejection);
-        }
+    evidence::judge_principals(grants, &domain.account, &answers);
+}
+
+/// Tells whether a principal exists; in doubt, it is not believed that it still does.
+async fn exists(
+    context: &Context,
+    observed: &Observed,
+    arn: &EntityArn,
+    doubtful: bool,
+    deadline: Instant,
+) -> Result<bool, AwsError> {
+    let believed = context.principal(arn);
+    if let Some(exists) = believed.filter(|exists| !exists || !doubtful) {
+        return Ok(exists);
     }
+    let asked = Box::pin(identity::exists(&observed.clients, arn));
+    let exists = until(deadline, "the look-up in IAM", asked).await?;
+    context.remember_principal(arn, exists);
+    Ok(exists)
 }
 
 /// Waits for an answer of AWS until a time that it shares with others; after that, nothing is asked.
@@ -313,13 +266,6 @@ pub(super) async fn until<T>(
     tokio::time::timeout_at(deadline, asked)
         .await
         .unwrap_or_else(|_| Err(late()))
-}
-
-fn refuse(grant: &ValidatedGrant, rejection: Rejection) -> Verdict {
-    match rejection.reason {
-        Reason::PrincipalUnknown => Verdict::Undecided(Box::new(grant.clone()), rejection),
-        _ => Verdict::Refused(rejection),
-    }
 }
 
 /// Makes sure, before anything is taken from the policy, that grants which the store lacks are

@@ -13,9 +13,9 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 
-use super::observe::names;
 use crate::api::access::DomainAccess;
 use crate::api::domain::OpenSearchDomain;
+use crate::policy::evidence::names;
 
 /// A domain as it was read; one that cannot be parsed does not stop the watch.
 pub type Domain = DeserializeGuard<OpenSearchDomain>;

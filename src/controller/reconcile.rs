@@ -18,6 +18,7 @@ use crate::api::condition::Reason;
 use crate::api::domain::DeletionPolicy;
 use crate::policy::Rejection;
 use crate::policy::domain::Domain;
+use crate::policy::evidence;
 use crate::policy::guard;
 use crate::policy::plan::{self, Input, Outcome, Plan};
 use crate::policy::validate::GrantKey;
@@ -148,7 +149,8 @@ async fn reconcile_domain(
         &cluster.labels,
         now,
     );
-    observe::add_unreadable(&mut grants, cluster, observed.kept.state.as_ref());
+    let last = observed.kept.state.as_ref();
+    evidence::add_unreadable(&mut grants, &cluster.unreadable, last);
     if cluster.is_deleting() {
         for verdict in grants.values_mut() {
             *verdict = Verdict::Deleting;
@@ -163,7 +165,6 @@ async fn reconcile_domain(
         domain,
         observed.domain.facts,
     );
-    let last = observed.kept.state.as_ref();
     let plan_of = |grants: &BTreeMap<GrantKey, Verdict>| {
         plan::plan(&Input {
             domain,

@@ -10,10 +10,8 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::{Api, Client};
 
 use crate::api::name::FIELD_MANAGER;
+use crate::kubernetes::record::{self, KEY};
 use crate::policy::ownership::LastApplied;
-
-/// The key of the `ConfigMap` that holds the state.
-const KEY: &str = "state.json";
 
 /// Why the state cannot be read or kept.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +55,7 @@ impl Keeper {
         Self {
             maps: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
-            name: format!("domain-state.{domain}"),
+            name: record::name(domain),
         }
     }
 
@@ -67,12 +65,7 @@ impl Keeper {
         let Some(map) = found.map_err(|error| Error::Kubernetes("read", Box::new(error)))? else {
             return Ok(Kept::default());
         };
-        let text = map
-            .data
-            .as_ref()
-            .and_then(|data| data.get(KEY))
-            .map(String::as_str);
-        let state = serde_json::from_str(text.unwrap_or_default())
+        let state = record::parse(&map)
             .map_err(|_| Error::Unreadable(format!("{}/{}", self.namespace, self.name)))?;
         Ok(Kept {
             state: Some(state),

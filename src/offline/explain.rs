@@ -6,13 +6,15 @@
 //! # Caveats
 //!
 //! From manifests alone the policy is the one that a plan would write; the caveats of
-//! [`super::plan`] hold here too.
+//! [`super::plan`] hold here too. A grant is taken to be behind a policy that stands if all that it
+//! asks for is in there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
 
+use super::manifest::CLUSTER;
 use super::plan::World;
 use crate::api::arn::DomainArn;
 use crate::policy::compile::Compiler;
@@ -21,6 +23,7 @@ use crate::policy::evaluate::{self, Request};
 use crate::policy::matrix::{self, Row};
 use crate::policy::permission::Permissions;
 use crate::policy::plan::Outcome;
+use crate::policy::validate::{GrantKey, ValidatedGrant};
 use crate::policy::verdict::Verdict;
 use crate::policy::{canonical, ownership};
 
@@ -102,42 +105,67 @@ impl Subject {
     /// plan is held nothing would be written, and it is the policy as it is.
     #[must_use]
     pub fn of_world(world: &World) -> Self {
-        let World { domain, plan, .. } = world;
-        let arn = domain.arn.clone();
+        let World { plan, .. } = world;
         let written = plan.policy.as_ref().filter(|_| plan.hold.is_none());
-        let policy = written.unwrap_or(&world.observed).clone();
-        let standing = allowed(&policy, &arn);
-        let mut bodies = Compiler::new(domain, world.facts);
+        let granted = world.verdicts.iter().filter_map(|(key, verdict)| {
+            let outcome = plan.outcomes.get(key);
+            match verdict {
+                Verdict::Valid(grant) if matches!(outcome, Some(Outcome::Granted { .. })) => {
+                    Some((key, &**grant))
+                }
+                _ => None,
+            }
+        });
+        Self::of(world, written.unwrap_or(&world.observed), granted)
+    }
+
+    /// Takes a domain and its grants as they stand: the policy as it is, and every grant behind
+    /// it, though it may be refused or deleted by now and about to go.
+    #[must_use]
+    pub fn of_standing(world: &World) -> Self {
+        let mut asked: BTreeMap<&GrantKey, &ValidatedGrant> = world.held.iter().collect();
+        for (key, verdict) in &world.verdicts {
+            if let Verdict::Valid(grant) | Verdict::Undecided(grant, _) = verdict {
+                asked.insert(key, grant);
+            }
+        }
+        Self::of(world, &world.observed, asked)
+    }
+
+    /// Takes a policy, and of the grants those that are in it.
+    fn of<'a>(
+        world: &'a World,
+        policy: &Document,
+        candidates: impl IntoIterator<Item = (&'a GrantKey, &'a ValidatedGrant)>,
+    ) -> Self {
+        let arn = world.domain.arn.clone();
+        let standing = allowed(policy, &arn);
+        let mut bodies = Compiler::new(&world.domain, world.facts);
         let mut grants = Vec::new();
         let mut asked = Permissions::default();
-        for (key, verdict) in &world.verdicts {
-            let Verdict::Valid(grant) = verdict else {
-                continue;
-            };
-            if !matches!(plan.outcomes.get(key), Some(Outcome::Granted { .. })) {
-                continue;
-            }
+        for (key, grant) in candidates {
             let compiled = bodies.grant(grant);
             if !compiled.permissions.is_subset(&standing) {
                 continue;
             }
             asked.extend(&compiled.permissions);
+            let file = world.files.get(key).filter(|file| *file != CLUSTER);
             grants.push(Granted {
                 manifest: Manifest {
                     kind: "DomainAccess",
                     namespace: key.namespace.clone(),
                     name: key.name.clone(),
-                    file: world.files.get(key).cloned().unwrap_or_default(),
+                    file: file.cloned().unwrap_or_default(),
                 },
                 rows: matrix::of_grant(grant),
                 own: Document::new(compiled.permissions.to_statements()),
             });
         }
-        let others = ownership::split(&policy, &arn, None, &asked).others;
+        let others = ownership::split(policy, &arn, None, &asked).others;
         Self {
             arn,
             others: Document::new(others),
-            policy,
+            policy: policy.clone(),
             grants,
         }
     }

@@ -32,7 +32,7 @@ pub struct Report {
 /// Something amiss, with the file and the object that it is in.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Placed {
-    /// The file, `-` for standard input.
+    /// The file, `-` for standard input, `<cluster>` for a cluster, `<aws>` for AWS.
     pub file: String,
     /// The object, such as `DomainAccess team-a/search-api`; empty in a policy document.
     pub object: String,
@@ -66,8 +66,8 @@ impl Report {
         }
     }
 
-    /// Adds what is amiss with manifests.
-    pub fn add_manifests(&mut self, manifests: &Manifests, now: Timestamp) {
+    /// Adds what is amiss with manifests, for all that is known beside them.
+    pub fn add_manifests(&mut self, manifests: &Manifests, current: &Current, now: Timestamp) {
         for error in &manifests.errors {
             let finding = Finding::new(Severity::Error, UNUSABLE, &error.field, &error.rule);
             self.add(&error.file, &error.object, finding);
@@ -84,7 +84,7 @@ impl Report {
             match Domain::parse(&sourced.object) {
                 Ok(domain) => {
                     self.add_ceilings(&domain, &sourced.file);
-                    let world = plan::world(domain, manifests, &Current::default(), now);
+                    let world = plan::world(domain, manifests, current, now);
                     self.add_world(&world);
                 }
                 Err(broken) => self.add_broken(&sourced.file, &of_domain(name), &broken),

@@ -28,6 +28,9 @@ const DOMAIN: &str = "OpenSearchDomain";
 /// The kind of a grant.
 const GRANT: &str = "DomainAccess";
 
+/// Stands for the file of an object that came from a cluster.
+pub const CLUSTER: &str = "<cluster>";
+
 /// Why a file, or an object of which too little is known, cannot be used.
 #[derive(Debug)]
 pub struct Error {
@@ -60,7 +63,7 @@ impl std::error::Error for Error {}
 pub struct Sourced<K> {
     /// The object.
     pub object: K,
-    /// The file, `-` for standard input.
+    /// The file, `-` for standard input, [`CLUSTER`] for a cluster.
     pub file: String,
 }
 
@@ -174,6 +177,15 @@ struct Known {
 }
 
 impl Manifests {
+    /// Keeps one domain and its grants; what cannot be used and belongs to none stays.
+    pub fn keep(&mut self, domain: &str) {
+        self.domains.retain(|name, _| name == domain);
+        self.unusable_domains.retain(|name, _| name == domain);
+        self.grants
+            .retain(|_, grant| grant.object.spec.domain_ref.name == domain);
+        self.unusable_grants.retain(|grant| grant.domain == domain);
+    }
+
     fn fail(&mut self, file: impl fmt::Display, rule: impl Into<String>) {
         self.errors.push(Error {
             file: file.to_string(),

@@ -1,143 +1,52 @@
-//! `plan`: what each domain's access policy would be, from manifests alone.
+//! `plan`: what each domain's access policy would be, from manifests and what is known beside them.
+//!
+//! The same pure functions decide here as in the reconciler, in the same order.
 //!
 //! # Caveats
 //!
 //! Without AWS, whether principals exist is not known, and whether a domain is inside a VPC; a
 //! domain counts as having fine-grained access control where its manifest has `fineGrainedAccess`.
-//! Without a cluster, a namespace has the labels that its manifest gives it, if it is there.
+//! Without a cluster, a namespace has the labels that its manifest gives it, if it is there. With
+//! both, one thing stays unknown: whom the operator keeps out at the moment since AWS refused a
+//! policy that named them, which is in its memory alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::Value;
 
 use super::manifest::{Manifests, Sourced};
 use crate::api::access::DomainAccess;
+use crate::api::arn::EntityArn;
 use crate::api::condition::Reason;
+use crate::api::domain::{DeletionPolicy, OpenSearchDomain, PolicyMode};
 use crate::policy::document::{Document, Statement};
 use crate::policy::domain::Domain;
 use crate::policy::ownership::LastApplied;
 use crate::policy::plan::{self, Input, Outcome, Plan};
-use crate::policy::validate::{DomainFacts, GrantKey};
+use crate::policy::validate::{DomainFacts, GrantKey, ValidatedGrant};
 use crate::policy::verdict::{self, NamespaceLabels, Verdict};
-use crate::policy::{Rejection, canonical};
+use crate::policy::{Rejection, canonical, evidence, guard};
 
-/// What the plan of all domains says; the JSON output is this.
-#[derive(Debug, Default, Serialize)]
-pub struct Report {
-    /// By the name of the `OpenSearchDomain`.
-    pub domains: BTreeMap<String, DomainReport>,
-}
+mod report;
 
-/// What the plan of one domain says.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DomainReport {
-    /// The whole access policy as it would be; `null` for no policy at all.
-    pub access_policy: Option<Value>,
-    /// The statements that the write would add, by meaning.
-    pub added: Vec<Value>,
-    /// The statements that the write would remove, by meaning.
-    pub removed: Vec<Value>,
-    /// The grants that are not in it, and why.
-    pub refused: Vec<Refused>,
-    /// What grants' authors should know although nothing is wrong.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<Warning>,
-    /// The inline policies that grants attach to IAM roles.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub identity_policies: Vec<AttachedPolicy>,
-    /// Why nothing would be written, where a guard fired.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub held: Option<String>,
-    /// The policy as it is; for the diff.
-    #[serde(skip)]
-    pub current: Document,
-    /// The policy as it would be; for the diff.
-    #[serde(skip)]
-    pub planned: Document,
-    /// The number of statements that stay because others wrote them.
-    #[serde(skip)]
-    pub foreign: usize,
-    /// Whether the policy would be written.
-    #[serde(skip)]
-    pub writes: bool,
-    /// Whether the domain's manifest breaks rules, so that nothing could be planned.
-    #[serde(skip)]
-    pub unusable: bool,
-    /// The file that the domain came from; empty without one.
-    #[serde(skip)]
-    pub file: String,
-}
+pub use self::report::{AttachedPolicy, DomainReport, Refused, RemovedPolicy, Report, Warning};
 
-/// A grant that is refused.
-#[derive(Debug, Serialize)]
-pub struct Refused {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// The reason, as the grant's `Ready` condition would carry it.
-    pub reason: &'static str,
-    /// The field, the rule, and what to do.
-    pub message: String,
-    /// The file that it came from; for the error output.
-    #[serde(skip)]
-    pub file: String,
-}
-
-/// Something that a grant's author should know.
-#[derive(Debug, Serialize)]
-pub struct Warning {
-    /// The grant's namespace.
-    pub namespace: String,
-    /// The grant's name.
-    pub name: String,
-    /// What to know.
-    pub message: String,
-}
-
-/// An inline policy on an IAM role.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AttachedPolicy {
-    /// The grant's namespace.
-    pub namespace: String,
-    /// The grant's name.
-    pub name: String,
-    /// The role's ARN.
-    pub role_arn: String,
-    /// The inline policy's name.
-    pub policy_name: String,
-    /// The inline policy.
-    pub policy: Value,
-}
-
-impl Report {
-    /// Tells whether the plan would write anything.
-    #[must_use]
-    pub fn changes(&self) -> bool {
-        self.domains.values().any(|domain| domain.writes)
-    }
-
-    /// Tells whether anything is refused or held.
-    #[must_use]
-    pub fn fails(&self) -> bool {
-        self.domains
-            .values()
-            .any(|domain| !domain.refused.is_empty() || domain.held.is_some())
-    }
-}
-
-/// The policies that domains have now.
+/// What is known beside the manifests; by the name of the `OpenSearchDomain`, unless it says
+/// otherwise.
 #[derive(Debug, Default)]
 pub struct Current {
-    /// The policy by the name of the `OpenSearchDomain`; none: the domain has no policy.
+    /// The policy that a domain has now; none: the domain has no policy.
     pub policies: BTreeMap<String, Document>,
-    /// The statements that the operator wrote, by the name of the `OpenSearchDomain`; none: those
-    /// that say what the manifests ask for.
-    pub applied: BTreeMap<String, Document>,
+    /// What the operator wrote; none: the statements that say what the manifests ask for.
+    pub applied: BTreeMap<String, LastApplied>,
+    /// What AWS says of the domain; none: what its manifest says.
+    pub facts: BTreeMap<String, DomainFacts>,
+    /// Whether principals exist, as far as it was asked.
+    pub principals: BTreeMap<EntityArn, evidence::Existence>,
+    /// Grants of the cluster that cannot be parsed, and why.
+    pub unreadable: Vec<(GrantKey, String)>,
+    /// Why a domain cannot be planned: its policy could not be read.
+    pub failures: BTreeMap<String, String>,
 }
 
 /// Plans every domain of the manifests, as far as they can be used.
@@ -145,13 +54,9 @@ pub struct Current {
 pub fn plan(manifests: &Manifests, current: &Current, now: Timestamp) -> Report {
     let mut report = Report::default();
     for (name, sourced) in &manifests.domains {
-        let planned = match Domain::parse(&sourced.object) {
-            Ok(domain) => domain_report(world(domain, manifests, current, now)),
-            Err(broken) => unusable_domain(name, &broken, current),
-        };
         let planned = DomainReport {
             file: sourced.file.clone(),
-            ..planned
+            ..one(name, &sourced.object, manifests, current, now)
         };
         report.domains.insert(name.clone(), planned);
     }
@@ -166,7 +71,9 @@ pub fn plan(manifests: &Manifests, current: &Current, now: Timestamp) -> Report 
     for grant in manifests.grants.values() {
         let name = &grant.object.spec.domain_ref.name;
         let domain = report.domains.entry(name.clone()).or_default();
-        let (reason, rule) = if domain.unusable {
+        let (reason, rule) = if domain.unplanned {
+            continue;
+        } else if domain.unusable {
             (
                 Reason::InvalidSpec,
                 format!("the manifest of OpenSearchDomain {name:?} breaks rules"),
@@ -198,6 +105,60 @@ pub fn plan(manifests: &Manifests, current: &Current, now: Timestamp) -> Report 
         domain.refused.sort_by_cached_key(place);
     }
     report
+}
+
+/// Plans one domain, as far as it can be used.
+fn one(
+    name: &str,
+    object: &OpenSearchDomain,
+    manifests: &Manifests,
+    current: &Current,
+    now: Timestamp,
+) -> DomainReport {
+    let domain = match Domain::parse(object) {
+        Ok(domain) => domain,
+        Err(broken) => return unusable_domain(name, &broken, current),
+    };
+    let others = manifests.domains.values().map(|it| &it.object);
+    let mut standing = DomainReport {
+        arn: Some(domain.arn.clone()),
+        unusable: false,
+        unplanned: true,
+        ..unusable_domain(name, &[], current)
+    };
+    if let Some(failure) = current.failures.get(name) {
+        standing.held = Some(failure.clone());
+        return standing;
+    }
+    if let Some(older) = evidence::older_rival(object, others) {
+        standing.held = Some(format!(
+            "OpenSearchDomain {older:?} is about the same domain and is older, so it manages it alone: delete one of the two"
+        ));
+        return standing;
+    }
+    standing.held = None;
+    let is_deleting = object.metadata.deletion_timestamp.is_some();
+    if is_deleting && domain.deletion_policy == DeletionPolicy::Retain {
+        let note =
+            "the object is being deleted with deletionPolicy Retain: what is in the policy stays";
+        standing.notes.push(note.to_owned());
+        return standing;
+    }
+    let mut notes = Vec::new();
+    if is_deleting {
+        notes.push("the object is being deleted with deletionPolicy Revoke".to_owned());
+    }
+    if domain.mode == PolicyMode::Observe {
+        let note = "accessPolicy.mode is Observe: the operator shows this in the status, and does not write it";
+        notes.push(note.to_owned());
+    }
+    if domain.suspend {
+        notes.push("suspend is set: the operator does not write this until it is unset".to_owned());
+    }
+    DomainReport {
+        notes,
+        ..domain_report(world(domain, manifests, current, now))
+    }
 }
 
 /// Returns the labels of every namespace that a grant is in, with the one that Kubernetes itself
@@ -238,73 +199,102 @@ pub struct World {
     pub facts: DomainFacts,
     /// What validation made of every grant that names the domain.
     pub verdicts: BTreeMap<GrantKey, Verdict>,
+    /// What the grants ask for that the operator has let into the policy, whatever they have now.
+    pub held: BTreeMap<GrantKey, ValidatedGrant>,
     /// The policy as it is.
     pub observed: Document,
+    /// What the operator wrote, where that is known.
+    pub last: Option<LastApplied>,
     /// What to do about the domain.
     pub plan: Plan,
     /// The files that grants came from.
     pub files: BTreeMap<GrantKey, String>,
 }
 
+/// Returns the grants that name a domain, with a UID, and where each came from.
+fn grants_of<'a>(
+    domain: &'a str,
+    manifests: &'a Manifests,
+) -> impl Iterator<Item = (DomainAccess, &'a str)> {
+    let names_it =
+        move |grant: &&Sourced<DomainAccess>| grant.object.spec.domain_ref.name == domain;
+    manifests.grants.values().filter(names_it).map(|grant| {
+        // Objects out of files have no UID; their place is as good.
+        let mut object = grant.object.clone();
+        object
+            .metadata
+            .uid
+            .get_or_insert_with(|| GrantKey::of(&grant.object).to_string());
+        (object, grant.file.as_str())
+    })
+}
+
+/// Returns the IAM roles and users that AWS would be asked for before a domain's plan.
+#[must_use]
+pub fn entities(
+    domain: &Domain,
+    manifests: &Manifests,
+    current: &Current,
+    now: Timestamp,
+) -> BTreeSet<EntityArn> {
+    let grants = grants_of(&domain.name, manifests).map(|(object, _)| object);
+    let facts = facts(domain, current);
+    let verdicts = verdict::of_all(grants, domain, facts, &labels(manifests), now);
+    let own = |arn: &EntityArn| arn.account() == domain.account;
+    plan::entities(&verdicts).into_iter().filter(own).collect()
+}
+
+fn facts(domain: &Domain, current: &Current) -> DomainFacts {
+    let told = current.facts.get(&domain.name).copied();
+    told.unwrap_or(DomainFacts {
+        fine_grained: domain.fine_grained,
+        ..DomainFacts::default()
+    })
+}
+
 /// Plans one domain with its grants out of the manifests.
 #[must_use]
 pub fn world(domain: Domain, manifests: &Manifests, current: &Current, now: Timestamp) -> World {
-    let names_it =
-        |grant: &&Sourced<DomainAccess>| grant.object.spec.domain_ref.name == domain.name;
-    let grants = manifests.grants.values().filter(names_it);
-    let facts = DomainFacts {
-        fine_grained: domain.fine_grained,
-        ..DomainFacts::default()
-    };
-    let mut files = BTreeMap::new();
-    let verdicts = verdict::of_all(
-        grants.map(|grant| {
-            // Objects out of files have no UID; their place is as good.
-            let mut object = grant.object.clone();
-            object
-                .metadata
-                .uid
-                .get_or_insert_with(|| GrantKey::of(&grant.object).to_string());
-            files.insert(GrantKey::of(&object), grant.file.clone());
-            object
-        }),
-        &domain,
-        facts,
-        &labels(manifests),
-        now,
-    );
-    let observed = current
-        .policies
-        .get(&domain.name)
-        .cloned()
-        .unwrap_or_default();
-    let last = current
-        .applied
-        .get(&domain.name)
-        .map(|document| LastApplied {
-            applied: document
-                .statements()
-                .iter()
-                .map(Statement::to_value)
-                .collect(),
-            ..LastApplied::default()
-        });
+    let (objects, places): (Vec<DomainAccess>, Vec<&str>) =
+        grants_of(&domain.name, manifests).unzip();
+    let files = objects.iter().map(GrantKey::of);
+    let files = files.zip(places.into_iter().map(ToOwned::to_owned));
+    let facts = facts(&domain, current);
+    let object = manifests.domains.get(&domain.name).map(|it| &it.object);
+    let metadata = object.map(|it| &it.metadata);
+    let last = current.applied.get(&domain.name);
+
+    let mut verdicts = verdict::of_all(&objects, &domain, facts, &labels(manifests), now);
+    evidence::add_unreadable(&mut verdicts, &current.unreadable, last);
+    if metadata.is_some_and(|it| it.deletion_timestamp.is_some()) {
+        for verdict in verdicts.values_mut() {
+            *verdict = Verdict::Deleting;
+        }
+    }
+    evidence::judge_principals(&mut verdicts, &domain.account, &current.principals);
+
+    let held = verdict::held(&objects, &domain, facts);
+    let observed = current.policies.get(&domain.name);
+    let observed = observed.cloned().unwrap_or_default();
+    let annotations = metadata.and_then(|it| it.annotations.as_ref());
     let plan = plan::plan(&Input {
         domain: &domain,
         facts,
-        held: &BTreeMap::new(),
+        held: &held,
         grants: &verdicts,
         observed: &observed,
-        last: last.as_ref(),
-        acknowledged_revocation: 0,
+        last,
+        acknowledged_revocation: annotations.map_or(0, guard::acknowledged),
     });
     World {
-        domain,
+        files: files.collect(),
         facts,
         verdicts,
+        held,
         observed,
+        last: last.cloned(),
         plan,
-        files,
+        domain,
     }
 }
 
@@ -314,6 +304,7 @@ fn domain_report(world: World) -> DomainReport {
         verdicts,
         files,
         observed,
+        last,
         plan,
         ..
     } = world;
@@ -331,6 +322,8 @@ fn domain_report(world: World) -> DomainReport {
             .collect(),
         writes,
         held: plan.hold.map(|hold| hold.message),
+        withheld: plan.withheld.map(|hold| hold.message),
+        arn: Some(domain.arn.clone()),
         foreign: plan.foreign_statements,
         current: observed,
         planned,
@@ -355,13 +348,25 @@ fn domain_report(world: World) -> DomainReport {
             _ => {}
         }
     }
+    let removals = plan.identity_removals.into_iter();
+    report.identity_removals = removals
+        .map(|(role_arn, policy_name)| RemovedPolicy {
+            role_arn,
+            policy_name,
+        })
+        .collect();
     for (key, policy) in plan.identity_policies {
+        let on_record =
+            |(role, name): &(String, String)| role == policy.role.as_str() && *name == policy.name;
+        let record = last.as_ref().and_then(|last| last.grants.get(&key.uid));
+        let recorded = record.is_some_and(|it| it.identity_policies.iter().any(on_record));
         report.identity_policies.push(AttachedPolicy {
             namespace: key.namespace,
             name: key.name,
             role_arn: policy.role.to_string(),
             policy_name: policy.name,
             policy: serde_json::from_str(&policy.document).unwrap_or_default(),
+            recorded,
         });
     }
     report

@@ -46,7 +46,7 @@ pub struct LeftOut {
 }
 
 /// The domain that a policy is of, and where its grants go.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Target {
     /// The domain's name in AWS.
     pub domain_name: String,
@@ -56,6 +56,10 @@ pub struct Target {
     pub region: String,
     /// The namespace of the grants.
     pub namespace: String,
+    /// What is known of the domain beside its policy.
+    pub facts: DomainFacts,
+    /// The role to work through, and its external id.
+    pub assume_role: Option<(String, Option<String>)>,
 }
 
 /// Who is granted something, and under which condition: by the policy's spelling.
@@ -83,7 +87,7 @@ pub fn import(policy: &Document, target: &Target) -> Result<Import, Vec<Rejectio
         let grants = manifest::grants(&bodies(&wanted, &bare), target);
         let manifest = manifest::domain(target, &grants);
         let domain = Domain::parse(&manifest)?;
-        let (grants, compiled) = compiled(grants, &domain);
+        let (grants, compiled) = compiled(grants, &domain, target.facts);
         let uncovered: Vec<usize> = meanings
             .iter()
             .filter(|(_, meaning)| !meaning.is_subset(&compiled))
@@ -106,8 +110,11 @@ pub fn import(policy: &Document, target: &Target) -> Result<Import, Vec<Rejectio
 }
 
 /// Returns the grants that the operator would accept, and what they compile to.
-fn compiled(grants: Vec<DomainAccess>, domain: &Domain) -> (Vec<DomainAccess>, Permissions) {
-    let facts = DomainFacts::default();
+fn compiled(
+    grants: Vec<DomainAccess>,
+    domain: &Domain,
+    facts: DomainFacts,
+) -> (Vec<DomainAccess>, Permissions) {
     let mut permissions = Permissions::default();
     let mut kept = Vec::new();
     for object in grants {
@@ -154,9 +161,14 @@ fn expressible(
         let probe = Body::probe().to_grant("probe", vec![principal], conditions, target);
         let consenting = manifest::domain(target, std::slice::from_ref(&probe));
         let consenting = Domain::parse(&consenting).map_err(|broken| said(&broken))?;
-        let facts = DomainFacts::default();
-        validate::grant(&probe, &consenting, facts, None, Timestamp::UNIX_EPOCH)
-            .map_err(|rejection| rejection.rule)?;
+        validate::grant(
+            &probe,
+            &consenting,
+            target.facts,
+            None,
+            Timestamp::UNIX_EPOCH,
+        )
+        .map_err(|rejection| rejection.rule)?;
     }
     Ok(meaning)
 }

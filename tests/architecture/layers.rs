@@ -5,15 +5,27 @@ use std::path::Path;
 use super::scan::{code, paths};
 
 /// The layers, each with what it may use; `crate` is the library, as the program sees it.
-pub(crate) const LAYERS: [(&str, &[&str]); 8] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 9] = [
     ("main", &["cli"]),
     (
         "cli",
-        &["controller", "offline", "aws", "runtime", "policy", "api"],
+        &[
+            "controller",
+            "offline",
+            "aws",
+            "kubernetes",
+            "runtime",
+            "policy",
+            "api",
+        ],
     ),
-    ("controller", &["aws", "runtime", "policy", "api"]),
-    ("offline", &["aws", "runtime", "policy", "api"]),
+    (
+        "controller",
+        &["aws", "kubernetes", "runtime", "policy", "api"],
+    ),
+    ("offline", &["policy", "api"]),
     ("aws", &["policy", "api"]),
+    ("kubernetes", &["policy", "api"]),
     ("runtime", &["policy", "api"]),
     ("policy", &["api"]),
     ("api", &[]),
@@ -142,6 +154,8 @@ policy/x.rs | use super::super::runtime; | policy does not use super::super::run
 policy/x/y.rs | use super::super::super::cli::A; | does not use super::super::super::cli::A
 api/x.rs | use crate::policy::Rejection; | api does not use crate::policy::Rejection
 aws/x.rs | use crate::runtime::tls; | aws does not use crate::runtime::tls
+kubernetes/x.rs | use crate::aws::domain; | kubernetes does not use crate::aws::domain
+offline/x.rs | use crate::kubernetes::objects; | offline does not use crate::kubernetes::objects
 offline.rs | use crate::controller; | offline does not use crate::controller
 controller/x.rs | use crate::offline::plan; | controller does not use crate::offline::plan
 main.rs | use opensearch_access::policy; | main does not use opensearch_access::policy

@@ -17,6 +17,7 @@ mod common {
 mod cel;
 mod cluster;
 mod fake_aws;
+mod live;
 mod ministack;
 mod operations;
 mod oracle;

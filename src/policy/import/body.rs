@@ -92,7 +92,11 @@ impl Body {
             attach_identity_policy: false,
             expires_at: None,
         };
-        let compiled = Compiler::new(domain, DomainFacts::default()).grant(&grant);
+        let facts = DomainFacts {
+            fine_grained: domain.fine_grained,
+            ..DomainFacts::default()
+        };
+        let compiled = Compiler::new(domain, facts).grant(&grant);
         by_resource(&compiled.permissions)
     }
 }

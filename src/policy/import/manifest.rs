@@ -8,7 +8,8 @@ use super::Target;
 use super::body::Body;
 use crate::api::access::{AccessLevel, Conditions, DomainAccess, Principal};
 use crate::api::domain::{
-    Ceiling, Consent, OpenSearchDomain, OpenSearchDomainSpec, PrincipalCeiling,
+    AssumeRole, Ceiling, Consent, FineGrainedAccess, OpenSearchDomain, OpenSearchDomainSpec,
+    PolicyMode, PrincipalCeiling,
 };
 use crate::policy::address;
 use crate::policy::permission::ActionSet;
@@ -101,6 +102,15 @@ pub(super) fn domain(target: &Target, grants: &[DomainAccess]) -> OpenSearchDoma
         domain_name: target.domain_name.clone(),
         account_id: target.account.clone(),
         region: target.region.clone(),
+        assume_role: target
+            .assume_role
+            .clone()
+            .map(|(arn, external_id)| AssumeRole { arn, external_id }),
+        // What the operator makes of its roles is the admin's to say.
+        fine_grained_access: target.facts.fine_grained.then(|| FineGrainedAccess {
+            mode: PolicyMode::Observe,
+            ..FineGrainedAccess::default()
+        }),
         consent: if grants.is_empty() {
             Vec::new()
         } else {

@@ -15,6 +15,7 @@ fn target() -> Target {
         account: "111122223333".to_owned(),
         region: "eu-west-1".to_owned(),
         namespace: "team-a".to_owned(),
+        ..Target::default()
     }
 }
 
@@ -90,7 +91,7 @@ fn levels_are_recognised_where_they_are_meant() {
         let grant = body.to_grant("x", vec![role], None, &target());
         let consenting =
             Domain::parse(&manifest::domain(&target(), std::slice::from_ref(&grant))).unwrap();
-        let (_, permissions) = compiled(vec![grant], &consenting);
+        let (_, permissions) = compiled(vec![grant], &consenting, DomainFacts::default());
         let found = goes_round(&Document::new(permissions.to_statements()));
         let [found] = found.grants.as_slice() else {
             panic!("not one grant: {found:?}")

@@ -1,0 +1,89 @@
+//! The operator's objects, as the API server has them.
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, ListParams};
+use kube::core::DeserializeGuard;
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::error::Error;
+use crate::api::access::DomainAccess;
+use crate::api::domain::OpenSearchDomain;
+use crate::policy::validate::GrantKey;
+use crate::policy::verdict::NamespaceLabels;
+
+/// What a cluster has of the operator's kinds, read past every cache.
+#[derive(Debug, Default)]
+pub struct Objects {
+    /// The domains.
+    pub domains: Vec<OpenSearchDomain>,
+    /// The grants of all namespaces.
+    pub grants: Vec<DomainAccess>,
+    /// The labels of all namespaces.
+    pub labels: NamespaceLabels,
+    /// Domains that this version cannot parse, by name, and why.
+    pub unreadable_domains: Vec<(String, String)>,
+    /// Grants that this version cannot parse, and why.
+    pub unreadable_grants: Vec<(GrantKey, String)>,
+}
+
+/// Reads all of them.
+///
+/// The grants come last: a grant that was made since the namespaces were read lacks consent by
+/// label, which is the safe side.
+pub async fn read(client: &Client) -> Result<Objects, Error> {
+    let mut found = Objects::default();
+    for guarded in
+        list::<OpenSearchDomain>(client, "list opensearchdomains", "OpenSearchDomain").await?
+    {
+        match guarded.0 {
+            Ok(domain) => found.domains.push(domain),
+            Err(invalid) => {
+                let name = invalid.metadata.name.unwrap_or_default();
+                found.unreadable_domains.push((name, invalid.error));
+            }
+        }
+    }
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let namespaces = namespaces
+        .list_metadata(&ListParams::default())
+        .await
+        .map_err(Error::of("list namespaces"))?;
+    for namespace in namespaces {
+        let labels = namespace.labels().clone();
+        found.labels.insert(namespace.name_any(), labels);
+    }
+    for guarded in list::<DomainAccess>(client, "list domainaccesses", "DomainAccess").await? {
+        match guarded.0 {
+            Ok(grant) => found.grants.push(grant),
+            Err(invalid) => {
+                let metadata = invalid.metadata;
+                let key = GrantKey {
+                    namespace: metadata.namespace.unwrap_or_default(),
+                    name: metadata.name.unwrap_or_default(),
+                    uid: metadata.uid.unwrap_or_default(),
+                };
+                found.unreadable_grants.push((key, invalid.error));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Lists a kind; one object that cannot be parsed does not hide the others.
+async fn list<K>(
+    client: &Client,
+    doing: &'static str,
+    kind: &'static str,
+) -> Result<Vec<DeserializeGuard<K>>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
+    match api.list(&ListParams::default()).await {
+        Ok(list) => Ok(list.items),
+        // Of a group that it does not know, it says so by this code alone.
+        Err(kube::Error::Api(status)) if status.code == 404 => Err(Error::NoKind(kind)),
+        Err(error) => Err(Error::of(doing)(error)),
+    }
+}

@@ -1,0 +1,173 @@
+//! What is known of grants and domains beside their manifests: whether principals exist, which
+//! objects cannot be parsed, and which of two objects for one domain is in charge.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::Rejection;
+use super::ownership::LastApplied;
+use super::validate::{GrantKey, Principal, ValidatedGrant};
+use super::verdict::Verdict;
+use crate::api::arn::{EntityArn, EntityKind};
+use crate::api::condition::Reason;
+use crate::api::domain::OpenSearchDomain;
+
+/// What is known of whether an IAM role or user exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Existence {
+    /// It exists.
+    Exists,
+    /// It does not exist.
+    Missing,
+    /// It does not exist, and the policy shows that one which it named was deleted.
+    Deleted,
+    /// It could not be asked for, and why.
+    Unknown(String),
+}
+
+/// Refuses grants that name a principal which does not exist: AWS would refuse the whole policy for
+/// it. A grant of which that could not be asked is undecided.
+///
+/// `answers` has the principals that were asked for.
+pub fn judge_principals(
+    grants: &mut BTreeMap<GrantKey, Verdict>,
+    account: &str,
+    answers: &BTreeMap<EntityArn, Existence>,
+) {
+    for verdict in grants.values_mut() {
+        let Verdict::Valid(grant) = verdict else {
+            continue;
+        };
+        if let Some(rejection) = doubt(grant, account, answers) {
+            *verdict = match rejection.reason {
+                Reason::PrincipalUnknown => Verdict::Undecided(grant.clone(), rejection),
+                _ => Verdict::Refused(rejection),
+            };
+        }
+    }
+}
+
+fn doubt(
+    grant: &ValidatedGrant,
+    account: &str,
+    answers: &BTreeMap<EntityArn, Existence>,
+) -> Option<Rejection> {
+    let principals = grant.principals.iter().enumerate();
+    principals.into_iter().find_map(|(index, principal)| {
+        let Principal::Entity(arn) = principal else {
+            return None;
+        };
+        let kind = arn.kind();
+        let field = match kind {
+            EntityKind::Role => format!("spec.principals[{index}].iamRole.arn"),
+            EntityKind::User => format!("spec.principals[{index}].iamUser.arn"),
+        };
+        let missing = |since: &str| {
+            Rejection::new(
+                Reason::PrincipalNotFound,
+                field.clone(),
+                format!(
+                    "account {account} has no IAM {} {arn}{since}: create it, or correct the ARN, its path included",
+                    kind.as_str()
+                ),
+            )
+        };
+        match answers.get(arn)? {
+            Existence::Exists => None,
+            Existence::Missing => Some(missing("")),
+            Existence::Deleted => Some(missing(" any more")),
+            Existence::Unknown(why) => Some(Rejection::new(
+                Reason::PrincipalUnknown,
+                field.clone(),
+                format!("whether {arn} exists could not be asked: {why}"),
+            )),
+        }
+    })
+}
+
+/// Adds the grants that cannot be parsed and were applied before: what is in force of them stays,
+/// since nothing says that it should go.
+pub fn add_unreadable<'a>(
+    grants: &mut BTreeMap<GrantKey, Verdict>,
+    unreadable: impl IntoIterator<Item = &'a (GrantKey, String)>,
+    last: Option<&LastApplied>,
+) {
+    for (key, rule) in unreadable {
+        if last.is_some_and(|last| last.grants.contains_key(&key.uid)) {
+            let rejection = Rejection::new(Reason::InvalidSpec, "", rule.clone());
+            grants.insert(key.clone(), Verdict::Unreadable(rejection));
+        }
+    }
+}
+
+/// Returns what says which domain of AWS an object is about.
+#[must_use]
+pub fn names(object: &OpenSearchDomain) -> (&str, &str, &str) {
+    let spec = &object.spec;
+    (&spec.account_id, &spec.region, &spec.domain_name)
+}
+
+/// Returns the name of the object that is about the same domain of AWS and is older, and so
+/// manages it alone. One that no API server has created yet is younger than any other.
+pub fn older_rival<'a>(
+    object: &OpenSearchDomain,
+    all: impl IntoIterator<Item = &'a OpenSearchDomain>,
+) -> Option<String> {
+    let age = |it: &OpenSearchDomain| (created(it).unwrap_or(Timestamp::MAX), it.name_any());
+    let ours = age(object);
+    all.into_iter()
+        .filter(|it| names(it) == names(object) && it.name_any() != object.name_any())
+        .filter(|it| created(it).is_some())
+        .map(age)
+        .filter(|theirs| *theirs < ours)
+        .min()
+        .map(|(_, name)| name)
+}
+
+fn created(object: &OpenSearchDomain) -> Option<Timestamp> {
+    object.metadata.creation_timestamp.as_ref().map(|it| it.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::domain::OpenSearchDomainSpec;
+
+    fn object(name: &str, region: &str, created: Option<i64>) -> OpenSearchDomain {
+        let spec = OpenSearchDomainSpec {
+            domain_name: "logs".to_owned(),
+            region: region.to_owned(),
+            ..OpenSearchDomainSpec::default()
+        };
+        let mut object = OpenSearchDomain::new(name, spec);
+        let time = |second| Timestamp::from_second(second).unwrap();
+        object.metadata.creation_timestamp = created
+            .map(|second| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time(second)));
+        object
+    }
+
+    #[test]
+    fn the_oldest_object_for_a_domain_is_in_charge() {
+        let all = [
+            object("b", "eu-west-1", Some(1)),
+            object("a", "eu-west-1", Some(2)),
+            object("c", "eu-west-1", Some(1)),
+            object("elsewhere", "eu-west-2", Some(0)),
+            object("planned", "eu-west-1", None),
+        ];
+        let rival = |at: usize| older_rival(&all[at], &all);
+        assert_eq!(rival(0), None);
+        for younger in [1, 2, 4] {
+            assert_eq!(rival(younger).as_deref(), Some("b"), "{younger}");
+        }
+        assert_eq!(rival(3), None, "another domain");
+        let planned = [
+            object("x", "eu-west-1", None),
+            object("y", "eu-west-1", None),
+        ];
+        let rival = older_rival(&planned[1], &planned);
+        assert_eq!(rival, None, "nobody knows which will be created first");
+    }
+}
