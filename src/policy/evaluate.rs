@@ -116,25 +116,55 @@ enum Coverage {
     Named,
 }
 
+/// The statements that apply to a request, or may, by their places: whether they deny, whether they
+/// apply for certain, how they cover the caller.
+type Matches = BTreeMap<(bool, Truth, Coverage), Vec<usize>>;
+
 /// Evaluates a request against a domain's access policy.
 #[must_use]
 pub fn evaluate(document: &Document, domain: &DomainArn, request: &Request) -> Evaluation {
     let caller = request.principal.as_deref().map(Caller::parse);
-    let context = with_caller(request, caller.as_ref());
-    let mut matches: BTreeMap<(bool, Truth, Coverage), Vec<usize>> = BTreeMap::new();
+    let matches = matching(document, domain, request, caller.as_ref());
+    decide(&matches, caller.as_ref(), domain)
+}
+
+/// Tells whether a policy lets a caller in by name or as everybody, setting aside what IAM adds:
+/// `None` where that depends on something that the request leaves open.
+pub(super) fn admits(document: &Document, domain: &DomainArn, request: &Request) -> Option<bool> {
+    let caller = request.principal.as_deref().map(Caller::parse);
+    let matches = matching(document, domain, request, caller.as_ref());
+    let applies = |denies: bool| {
+        let of_effect = matches.keys().filter(|(it, _, _)| *it == denies);
+        let counts = of_effect.filter(|(_, _, cover)| denies || *cover != Coverage::Account);
+        any(counts.map(|(_, truth, _)| *truth))
+    };
+    all([applies(false), applies(true).map(|denied| !denied)])
+}
+
+fn matching(
+    document: &Document,
+    domain: &DomainArn,
+    request: &Request,
+    caller: Option<&Caller<'_>>,
+) -> Matches {
+    let context = with_caller(request, caller);
+    // The language's first version has no variables.
+    let variables = document.version().and_then(Value::as_str) != Some("2008-10-17");
+    let mut matches = Matches::new();
     for (index, statement) in document.statements().iter().enumerate() {
-        let coverage = coverage(statement, caller.as_ref(), domain);
+        let coverage = coverage(statement, caller, domain);
         if coverage == Coverage::None {
             continue;
         }
         let applies = all([
             (coverage != Coverage::Perhaps).then_some(true),
             Some(matches_action(statement, &request.action)),
-            Some(matches_resource(statement, domain, request)),
+            matches_resource(statement, domain, request, variables),
             condition::holds(
                 statement.members().get("Condition"),
                 &context,
                 statement.denies(),
+                variables,
             ),
         ]);
         if applies != Some(false) {
@@ -144,28 +174,29 @@ pub fn evaluate(document: &Document, domain: &DomainArn, request: &Request) -> E
                 .push(index);
         }
     }
-    decide(&matches, caller.as_ref(), domain)
+    matches
 }
 
-fn decide(
-    matches: &BTreeMap<(bool, Truth, Coverage), Vec<usize>>,
-    caller: Option<&Caller<'_>>,
-    domain: &DomainArn,
-) -> Evaluation {
-    let select = |wanted: &dyn Fn(bool, Truth, Coverage) -> bool| -> Vec<usize> {
-        let found = matches
-            .iter()
-            .filter(|((denies, truth, cover), _)| wanted(*denies, *truth, *cover));
-        let mut found: Vec<usize> = found.flat_map(|(_, indexes)| indexes.clone()).collect();
-        found.sort_unstable();
-        found
-    };
-    let answer = |decision, statements: Vec<usize>, why: &str| Evaluation {
+/// Returns the statements of the wanted kinds, in the order of the document.
+fn select(matches: &Matches, wanted: impl Fn(bool, Truth, Coverage) -> bool) -> Vec<usize> {
+    let found = matches
+        .iter()
+        .filter(|((denies, truth, cover), _)| wanted(*denies, *truth, *cover));
+    let mut found: Vec<usize> = found.flat_map(|(_, indexes)| indexes.clone()).collect();
+    found.sort_unstable();
+    found
+}
+
+fn answer(decision: Decision, statements: Vec<usize>, why: &str) -> Evaluation {
+    Evaluation {
         decision,
         statements,
         why: why.to_owned(),
-    };
-    let denials = select(&|denies, truth, _| denies && truth == Some(true));
+    }
+}
+
+fn decide(matches: &Matches, caller: Option<&Caller<'_>>, domain: &DomainArn) -> Evaluation {
+    let denials = select(matches, |denies, truth, _| denies && truth == Some(true));
     if !denials.is_empty() {
         return answer(
             Decision::Deny,
@@ -173,16 +204,23 @@ fn decide(
             "a statement denies it, which no allowance outweighs",
         );
     }
-    let open_denials = select(&|denies, truth, _| denies && truth.is_none());
-    if !open_denials.is_empty() {
-        return answer(
-            Decision::Unknown,
-            open_denials,
-            "a denial may apply: it depends on something that the question leaves open",
-        );
+    let otherwise = undenied(matches, caller, domain);
+    let open_denials = select(matches, |denies, truth, _| denies && truth.is_none());
+    // What nothing allows is denied, however the open question turns out.
+    if open_denials.is_empty() || otherwise.decision == Decision::Deny {
+        return otherwise;
     }
+    answer(
+        Decision::Unknown,
+        open_denials,
+        "a denial may apply: it depends on something that the question leaves open",
+    )
+}
+
+/// Decides as if no statement denied.
+fn undenied(matches: &Matches, caller: Option<&Caller<'_>>, domain: &DomainArn) -> Evaluation {
     let own_account = caller.is_none_or(|caller| caller.account == domain.account());
-    let firm = select(&|denies, truth, cover| {
+    let firm = select(matches, |denies, truth, cover| {
         !denies && truth == Some(true) && (cover == Coverage::Named || cover == Coverage::Everyone)
     });
     if !firm.is_empty() {
@@ -196,7 +234,7 @@ fn decide(
             )
         };
     }
-    let delegated = select(&|denies, truth, cover| {
+    let delegated = select(matches, |denies, truth, cover| {
         !denies && truth == Some(true) && cover == Coverage::Account
     });
     if !delegated.is_empty() {
@@ -206,7 +244,7 @@ fn decide(
             "the access policy leaves it to the caller's account: an identity policy must allow it",
         );
     }
-    let open = select(&|denies, truth, _| !denies && truth.is_none());
+    let open = select(matches, |denies, truth, _| !denies && truth.is_none());
     if !open.is_empty() {
         return answer(
             Decision::Unknown,
@@ -382,7 +420,12 @@ fn matches_action(statement: &Statement, action: &str) -> bool {
 
 /// Matches the resource as AWS is taken to: the path as it is sent, without decoding. A search from
 /// another cluster is about the domain itself.
-fn matches_resource(statement: &Statement, domain: &DomainArn, request: &Request) -> bool {
+fn matches_resource(
+    statement: &Statement,
+    domain: &DomainArn,
+    request: &Request,
+    variables: bool,
+) -> Truth {
     let resource = if request.action.eq_ignore_ascii_case(CROSS_CLUSTER_GET) {
         domain.as_str().to_owned()
     } else {
@@ -390,16 +433,50 @@ fn matches_resource(statement: &Statement, domain: &DomainArn, request: &Request
         domain.resource(path.strip_prefix('/').unwrap_or(path))
     };
     let listed = |value: &Value| {
-        let mut patterns = texts(value).into_iter();
-        patterns.any(|pattern| glob::matches(pattern, &resource))
+        let patterns = texts(value).into_iter();
+        any(
+            patterns.map(|pattern| match (variables, pattern.contains("${")) {
+                (true, true) => matches_variable(pattern, &resource),
+                _ => Some(glob::matches(pattern, &resource)),
+            }),
+        )
     };
     let members = statement.members();
     match (members.get("Resource"), members.get("NotResource")) {
         (Some(resources), _) => listed(resources),
-        (None, Some(resources)) => !listed(resources),
+        (None, Some(resources)) => listed(resources).map(|listed| !listed),
         // The service fills in all paths of the domain.
-        (None, None) => resource != domain.as_str(),
+        (None, None) => Some(resource != domain.as_str()),
     }
+}
+
+/// Matches a pattern with policy variables, each of which may stand for any text: what matches even
+/// so may match. `${*}`, `${?}` and `${$}` stand for the characters themselves.
+fn matches_variable(pattern: &str, text: &str) -> Truth {
+    // Control characters, which no path has, stand for the characters that are no wildcards here.
+    let text = text.replace('*', "\u{1}").replace('?', "\u{2}");
+    let (mut plain, mut rest, mut is_open) = (String::new(), pattern, false);
+    while let Some((before, after)) = rest.split_once("${") {
+        plain.push_str(before);
+        let Some((name, after)) = after.split_once('}') else {
+            plain.push_str("${");
+            rest = after;
+            continue;
+        };
+        plain.push_str(match name {
+            "*" => "\u{1}",
+            "?" => "\u{2}",
+            "$" => "$",
+            _ => {
+                is_open = true;
+                "*"
+            }
+        });
+        rest = after;
+    }
+    plain.push_str(rest);
+    let matched = glob::matches(&plain, &text);
+    (!matched || !is_open).then_some(matched)
 }
 
 #[cfg(test)]
