@@ -192,7 +192,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
         })
         .collect();
     let identity_removals = identity_removals(input, &identity_policies, &unknown);
-    let hold = guard::check(input, changed.then_some(&policy), &added);
+    let hold = guard::check(input, changed.then_some(&policy), &added, &owned);
     Plan {
         foreign_statements: divided.others.len(),
         policy: changed.then_some(policy),
