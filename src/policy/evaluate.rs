@@ -8,22 +8,22 @@
 //! Outside of it all are service control policies, permissions boundaries, session policies, VPC
 //! endpoint policies and fine-grained access control.
 
+mod caller;
 mod condition;
+mod element;
 mod question;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::document::{Document, Statement};
-use super::glob;
-use crate::api::arn::{DomainArn, is_account_id};
+use self::caller::{Caller, Coverage, coverage, with_caller};
+use self::element::{matches_action, matches_resource};
+use super::document::Document;
+use crate::api::arn::DomainArn;
 
 pub use self::condition::{Context, Known};
 pub use self::question::{Invalid, Question};
-
-/// The one action whose resource is the domain itself rather than a path below it.
-const CROSS_CLUSTER_GET: &str = "es:ESCrossClusterGet";
 
 /// The answer to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,21 +99,6 @@ fn any(parts: impl IntoIterator<Item = Truth>) -> Truth {
         }
     }
     truth
-}
-
-/// How a statement's principal covers a caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Coverage {
-    /// Not at all.
-    None,
-    /// Only some sessions of the role.
-    Perhaps,
-    /// By its account: IAM of that account decides.
-    Account,
-    /// By `*`.
-    Everyone,
-    /// By name.
-    Named,
 }
 
 /// The statements that apply to a request, or may, by their places: whether they deny, whether they
@@ -269,214 +254,6 @@ fn undenied(matches: &Matches, caller: Option<&Caller<'_>>, domain: &DomainArn) 
             "no statement of the access policy allows it, which a caller of another account needs",
         ),
     }
-}
-
-/// A caller's ARN, taken apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Caller<'a> {
-    arn: &'a str,
-    partition: &'a str,
-    account: &'a str,
-    /// For a session of a role: the role's name, without its path, which sessions do not carry.
-    session_of: Option<&'a str>,
-    /// For a role: its name, without its path.
-    role: Option<&'a str>,
-}
-
-impl<'a> Caller<'a> {
-    fn parse(arn: &'a str) -> Self {
-        let mut parts = arn.splitn(6, ':').skip(1);
-        let partition = parts.next().unwrap_or_default();
-        let mut parts = parts.skip(2);
-        let account = parts.next().unwrap_or_default();
-        let resource = parts.next().unwrap_or_default();
-        let session_of = resource
-            .strip_prefix("assumed-role/")
-            .and_then(|rest| rest.split('/').next());
-        let role = resource
-            .strip_prefix("role/")
-            .and_then(|rest| rest.rsplit('/').next());
-        Self {
-            arn,
-            partition,
-            account,
-            session_of,
-            role,
-        }
-    }
-}
-
-/// Adds to the context what the caller itself tells: an unsigned request has no principal's keys.
-fn with_caller(request: &Request, caller: Option<&Caller<'_>>) -> Context {
-    let mut context = request.context.clone();
-    match caller {
-        None => {
-            for key in [
-                "aws:PrincipalArn",
-                "aws:PrincipalAccount",
-                "aws:PrincipalOrgID",
-                "aws:PrincipalOrgPaths",
-                "aws:PrincipalType",
-                "aws:userid",
-                "aws:username",
-            ] {
-                context.set_absent(key);
-            }
-        }
-        Some(caller) => {
-            context.set_default("aws:PrincipalAccount", caller.account);
-            // The key holds the role's ARN with its path, which a session's ARN does not tell.
-            if caller.session_of.is_none() {
-                context.set_default("aws:PrincipalArn", caller.arn);
-            }
-        }
-    }
-    context
-}
-
-fn coverage(statement: &Statement, caller: Option<&Caller<'_>>, domain: &DomainArn) -> Coverage {
-    let members = statement.members();
-    // The service does not support `NotPrincipal`; taken as covering everybody, a denial is not missed.
-    let Some(principal) = members.get("Principal") else {
-        return if members.contains_key("NotPrincipal") {
-            Coverage::Perhaps
-        } else {
-            Coverage::None
-        };
-    };
-    let named = match principal {
-        Value::String(text) => vec![text.as_str()],
-        Value::Object(kinds) => kinds.get("AWS").map(texts).unwrap_or_default(),
-        _ => Vec::new(),
-    };
-    named
-        .into_iter()
-        .map(|name| covers(name, caller, domain))
-        .max()
-        .unwrap_or(Coverage::None)
-}
-
-fn covers(name: &str, caller: Option<&Caller<'_>>, domain: &DomainArn) -> Coverage {
-    if name == "*" {
-        return Coverage::Everyone;
-    }
-    let Some(caller) = caller else {
-        return Coverage::None;
-    };
-    let root = |account: &str, partition: &str| {
-        if account == caller.account && partition == caller.partition {
-            Coverage::Account
-        } else {
-            Coverage::None
-        }
-    };
-    if is_account_id(name) {
-        return root(name, domain.partition());
-    }
-    if name == caller.arn {
-        return Coverage::Named;
-    }
-    let principal = Caller::parse(name);
-    if name.ends_with(":root") {
-        return root(principal.account, principal.partition);
-    }
-    if (principal.account, principal.partition) != (caller.account, caller.partition) {
-        return Coverage::None;
-    }
-    match (
-        principal.role,
-        principal.session_of,
-        caller.role,
-        caller.session_of,
-    ) {
-        // A role stands for each of its sessions; names are unlike within an account.
-        (Some(role), _, _, Some(session_of)) if role == session_of => Coverage::Named,
-        (_, Some(session_of), Some(role), _) if role == session_of => Coverage::Perhaps,
-        _ => Coverage::None,
-    }
-}
-
-fn texts(value: &Value) -> Vec<&str> {
-    match value {
-        Value::String(one) => vec![one],
-        Value::Array(many) => many.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn matches_action(statement: &Statement, action: &str) -> bool {
-    let action = action.to_ascii_lowercase();
-    let listed = |value: &Value| {
-        let mut patterns = texts(value).into_iter().map(str::to_ascii_lowercase);
-        patterns.any(|pattern| glob::matches(&pattern, &action))
-    };
-    let members = statement.members();
-    match (members.get("Action"), members.get("NotAction")) {
-        (Some(actions), _) => listed(actions),
-        (None, Some(actions)) => !listed(actions),
-        (None, None) => false,
-    }
-}
-
-/// Matches the resource as AWS is taken to: the path as it is sent, without decoding. A search from
-/// another cluster is about the domain itself.
-fn matches_resource(
-    statement: &Statement,
-    domain: &DomainArn,
-    request: &Request,
-    variables: bool,
-) -> Truth {
-    let resource = if request.action.eq_ignore_ascii_case(CROSS_CLUSTER_GET) {
-        domain.as_str().to_owned()
-    } else {
-        let path = &request.path;
-        domain.resource(path.strip_prefix('/').unwrap_or(path))
-    };
-    let listed = |value: &Value| {
-        let patterns = texts(value).into_iter();
-        any(
-            patterns.map(|pattern| match (variables, pattern.contains("${")) {
-                (true, true) => matches_variable(pattern, &resource),
-                _ => Some(glob::matches(pattern, &resource)),
-            }),
-        )
-    };
-    let members = statement.members();
-    match (members.get("Resource"), members.get("NotResource")) {
-        (Some(resources), _) => listed(resources),
-        (None, Some(resources)) => listed(resources).map(|listed| !listed),
-        // The service fills in all paths of the domain.
-        (None, None) => Some(resource != domain.as_str()),
-    }
-}
-
-/// Matches a pattern with policy variables, each of which may stand for any text: what matches even
-/// so may match. `${*}`, `${?}` and `${$}` stand for the characters themselves.
-fn matches_variable(pattern: &str, text: &str) -> Truth {
-    // Control characters, which no path has, stand for the characters that are no wildcards here.
-    let text = text.replace('*', "\u{1}").replace('?', "\u{2}");
-    let (mut plain, mut rest, mut is_open) = (String::new(), pattern, false);
-    while let Some((before, after)) = rest.split_once("${") {
-        plain.push_str(before);
-        let Some((name, after)) = after.split_once('}') else {
-            plain.push_str("${");
-            rest = after;
-            continue;
-        };
-        plain.push_str(match name {
-            "*" => "\u{1}",
-            "?" => "\u{2}",
-            "$" => "$",
-            _ => {
-                is_open = true;
-                "*"
-            }
-        });
-        rest = after;
-    }
-    plain.push_str(rest);
-    let matched = glob::matches(&plain, &text);
-    (!matched || !is_open).then_some(matched)
 }
 
 #[cfg(test)]
