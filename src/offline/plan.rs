@@ -372,20 +372,18 @@ fn domain_report(world: World) -> DomainReport {
     report
 }
 
-/// Returns the statements of unknown meaning that are not in the planned policy any more.
+/// Returns the statements of unknown meaning, or of none, that are not in the planned policy any more.
 fn dropped<'a>(
     observed: &'a Document,
     planned: &Document,
     domain: &Domain,
 ) -> impl Iterator<Item = &'a Statement> {
-    let kept: BTreeSet<String> = planned
-        .statements()
-        .iter()
-        .map(canonical::spelling)
-        .collect();
     let arn = domain.arn.clone();
+    let kept = planned.statements().iter();
+    let kept: BTreeSet<String> = kept.map(canonical::spelling).collect();
     observed.statements().iter().filter(move |statement| {
-        canonical::permissions(statement, &arn).is_none()
+        let meaning = canonical::permissions(statement, &arn);
+        meaning.is_none_or(|meaning| meaning.is_empty())
             && !kept.contains(&canonical::spelling(statement))
     })
 }

@@ -1,6 +1,6 @@
 //! Address blocks: how much of the Internet a list of sources covers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -33,10 +33,15 @@ pub fn parse(text: &str) -> Option<IpNet> {
 /// Splitting `0.0.0.0/0` into smaller blocks does not help: what counts is the sum.
 #[must_use]
 pub fn is_public(blocks: &[IpNet]) -> bool {
+    let mapped_v4: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
     let v4: Vec<Ipv4Net> = blocks
         .iter()
         .filter_map(|block| match block {
             IpNet::V4(block) => Some(*block),
+            // A block around all of IPv4's spellings in IPv6.
+            IpNet::V6(block) if block.prefix_len() < 96 && block.contains(&mapped_v4) => {
+                Some(Ipv4Net::default())
+            }
             IpNet::V6(block) => mapped(block),
         })
         .collect();

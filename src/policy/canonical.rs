@@ -4,6 +4,7 @@
 //! spells an account as its root ARN and fills in a missing `Resource`. Each of those is undone
 //! here, so that equal meaning is equal value.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -41,6 +42,8 @@ const ELEMENTS: [&str; 6] = [
 
 /// Returns what a statement grants or denies, or `None` where it has an element, a principal or an
 /// action that has no place in [`Permissions`]. Such a statement is kept whole.
+///
+/// A statement may mean nothing, an HTTP method on the domain itself for one.
 #[must_use]
 pub fn permissions(statement: &Statement, domain: &DomainArn) -> Option<Permissions> {
     let members = statement.members();
@@ -91,18 +94,13 @@ pub fn permissions(statement: &Statement, domain: &DomainArn) -> Option<Permissi
 /// paths, the search from another cluster about the domain itself (service developer guide,
 /// cross-cluster search). So `es:*` on paths does not mean that search.
 ///
-/// Actions of which none has an effect are returned as they are: the statement is kept.
+/// What has no effect means nothing. Were it kept, every HTTP method on the domain itself would be
+/// spelled `es:*` when it is written, which there means the search from another cluster.
 fn effective(actions: ActionSet, resource: &str, domain: &DomainArn) -> ActionSet {
-    let fitting = match resource.strip_prefix(domain.as_str()) {
-        Some("") => ActionSet::CROSS_CLUSTER,
-        Some(path) if path.starts_with('/') => ActionSet::HTTP,
-        _ => return actions,
-    };
-    let effective = actions.intersection(fitting);
-    if effective.is_empty() {
-        actions
-    } else {
-        effective
+    match resource.strip_prefix(domain.as_str()) {
+        Some("") => actions.intersection(ActionSet::CROSS_CLUSTER),
+        Some(path) if path.starts_with('/') => actions.intersection(ActionSet::HTTP),
+        _ => actions,
     }
 }
 
@@ -112,18 +110,21 @@ fn principals(value: &Value, domain: &DomainArn) -> Option<Vec<Arc<str>>> {
         Value::Object(kinds) if kinds.len() == 1 => strings(kinds.get("AWS")?)?,
         _ => return None,
     };
-    let spelled = named.into_iter().map(|name| {
-        if is_account_id(name) {
-            format!("arn:{}:iam::{name}:root", domain.partition()).into()
-        } else {
-            name.into()
-        }
-    });
-    Some(spelled.collect())
+    let named = named.into_iter();
+    Some(
+        named
+            .map(|name| account(name, domain).map_or_else(|| name.into(), Into::into))
+            .collect(),
+    )
+}
+
+/// Spells an account's id as the ARN of its root, which means the same.
+fn account(name: &str, domain: &DomainArn) -> Option<String> {
+    is_account_id(name).then(|| format!("arn:{}:iam::{name}:root", domain.partition()))
 }
 
 /// Reads a string, or a list of strings.
-fn strings(value: &Value) -> Option<Vec<&str>> {
+pub(super) fn strings(value: &Value) -> Option<Vec<&str>> {
     match value {
         Value::String(one) => Some(vec![one]),
         Value::Array(many) => many.iter().map(Value::as_str).collect(),
@@ -134,9 +135,19 @@ fn strings(value: &Value) -> Option<Vec<&str>> {
 /// Returns the canonical text of a condition block: operators and keys sorted, keys in their known
 /// spelling, values sorted and without duplicates, addresses in their shortest form.
 ///
-/// `None` where a value is neither text, number nor truth value.
+/// `None` where a value is neither text, number nor truth value, or where an operator has a key
+/// twice, in two spellings.
 #[must_use]
 pub fn condition(operators: &Map<String, Value>) -> Option<String> {
+    let canonical = canonical_condition(operators)?;
+    Some(if canonical.is_empty() {
+        String::new()
+    } else {
+        Value::Object(canonical).to_string()
+    })
+}
+
+fn canonical_condition(operators: &Map<String, Value>) -> Option<Map<String, Value>> {
     let mut canonical = Map::new();
     for (operator, keys) in operators {
         let addresses = operator.to_ascii_lowercase().contains("ipaddress");
@@ -156,18 +167,14 @@ pub fn condition(operators: &Map<String, Value>) -> Option<String> {
                 .iter()
                 .find(|known| known.eq_ignore_ascii_case(key));
             let values: Vec<&str> = values.iter().map(String::as_str).collect();
-            canonical_keys.insert(
-                (*known.unwrap_or(&key.as_str())).into(),
-                one_or_many(&values),
-            );
+            let known = (*known.unwrap_or(&key.as_str())).into();
+            if canonical_keys.insert(known, one_or_many(&values)).is_some() {
+                return None;
+            }
         }
         canonical.insert(operator.clone(), Value::Object(canonical_keys));
     }
-    Some(if canonical.is_empty() {
-        String::new()
-    } else {
-        Value::Object(canonical).to_string()
-    })
+    Some(canonical)
 }
 
 fn scalar(value: &Value) -> Option<String> {
@@ -182,6 +189,9 @@ fn scalar(value: &Value) -> Option<String> {
 /// Spells an address or block as IAM reads it: a block of one is the bare address, and the bits
 /// after the prefix do not count.
 fn address(text: &str) -> String {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return address.to_string();
+    }
     let block = match text.parse::<IpNet>() {
         Ok(block) => block.trunc(),
         Err(_) => return text.to_owned(),
@@ -212,7 +222,7 @@ impl Canonical {
         for statement in document.statements() {
             match permissions(statement, domain) {
                 Some(found) => canonical.permissions.extend(&found),
-                None => canonical.opaque.push(spelling(statement)),
+                None => canonical.opaque.push(full_spelling(statement, domain)),
             }
         }
         canonical.opaque.sort_unstable();
@@ -227,33 +237,72 @@ impl Canonical {
     }
 }
 
-/// Returns a text that is the same for every way in which the service may spell a statement that
-/// is not understood: without `Sid`, lists sorted, lists of one as their element.
+/// Returns a text that is the same for every way in which the service may spell the lists of a
+/// statement that is not understood: without `Sid`, lists sorted, lists of one as their element.
 #[must_use]
 pub fn spelling(statement: &Statement) -> String {
-    fn fold(value: &Value) -> Value {
-        match value {
-            Value::Array(items) => {
-                let mut items: Vec<Value> = items.iter().map(fold).collect();
-                items.sort_by_cached_key(Value::to_string);
-                items.dedup();
-                match <[Value; 1]>::try_from(items) {
-                    Ok([one]) => one,
-                    Err(many) => Value::Array(many),
-                }
-            }
-            Value::Object(members) => Value::Object(
-                members
-                    .iter()
-                    .map(|(key, v)| (key.clone(), fold(v)))
-                    .collect(),
-            ),
-            other => other.clone(),
-        }
-    }
     let mut members = statement.members().clone();
     members.remove("Sid");
     fold(&Value::Object(members)).to_string()
+}
+
+/// Returns the [`spelling`] with the elements in one form that the service may spell in two:
+/// principals and conditions as [`permissions`] reads them, and a `Resource`.
+fn full_spelling(statement: &Statement, domain: &DomainArn) -> String {
+    let mut members = statement.members().clone();
+    for element in ["Principal", "NotPrincipal"] {
+        if let Some(who) = members.get_mut(element) {
+            spell_principal(who, domain);
+        }
+    }
+    if !members.contains_key("NotResource") {
+        let whole = || domain.resource("*").into();
+        members.entry("Resource").or_insert_with(whole);
+    }
+    if let Some(Value::Object(operators)) = members.get_mut("Condition")
+        && let Some(canonical) = canonical_condition(operators)
+    {
+        *operators = canonical;
+    }
+    spelling(&Statement::new(members))
+}
+
+fn spell_principal(who: &mut Value, domain: &DomainArn) {
+    if *who == ANYONE {
+        *who = Value::Object(Map::from_iter([("AWS".to_owned(), ANYONE.into())]));
+    }
+    let names = match who.get_mut("AWS") {
+        Some(Value::Array(many)) => many.as_mut_slice(),
+        Some(one) => std::slice::from_mut(one),
+        None => return,
+    };
+    for name in names {
+        if let Some(root) = name.as_str().and_then(|name| account(name, domain)) {
+            *name = root.into();
+        }
+    }
+}
+
+/// Sorts lists, and spells a list of one as its element.
+fn fold(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => {
+            let mut items: Vec<Value> = items.iter().map(fold).collect();
+            items.sort_by_cached_key(Value::to_string);
+            items.dedup();
+            match <[Value; 1]>::try_from(items) {
+                Ok([one]) => one,
+                Err(many) => Value::Array(many),
+            }
+        }
+        Value::Object(members) => Value::Object(
+            members
+                .iter()
+                .map(|(key, v)| (key.clone(), fold(v)))
+                .collect(),
+        ),
+        other => other.clone(),
+    }
 }
 
 /// Tells whether a principal is a unique id that AWS shows in the place of an ARN after the role
@@ -366,6 +415,40 @@ mod tests {
         let same = Canonical::of(&with(json!(["a"])), &domain());
         assert_eq!(same, Canonical::of(&with(json!("a")), &domain()));
         assert_ne!(same, Canonical::of(&with(json!("b")), &domain()));
+    }
+
+    #[test]
+    fn an_action_without_effect_means_nothing_and_is_not_written_as_one_that_has() {
+        let arn = "arn:aws:es:eu-west-1:111122223333:domain/logs";
+        let with = |action: &str, resource: &str| {
+            let statement = json!({"Effect": "Allow", "Principal": "*", "Action": action,
+                "Resource": resource});
+            Canonical::of(&document(&statement), &domain())
+        };
+        for (action, resource) in [
+            ("es:ESHttp*", arn),
+            ("es:ESCrossClusterGet", &format!("{arn}/*")),
+        ] {
+            assert_eq!(
+                with(action, resource).permissions(),
+                &Permissions::default()
+            );
+        }
+        assert_eq!(with("es:*", arn), with("es:ESCrossClusterGet", arn));
+    }
+
+    #[test]
+    fn a_key_in_two_spellings_keeps_both_its_tests() {
+        let with = |keys: Value| {
+            let statement = json!({"Effect": "Allow", "Principal": "*", "Action": "es:*",
+                "Condition": {"StringEquals": keys}});
+            Canonical::of(&document(&statement), &domain())
+        };
+        let both = with(json!({"aws:SourceVpc": "vpc-1", "aws:sourcevpc": "vpc-2"}));
+        for one in ["vpc-1", "vpc-2"] {
+            assert_ne!(both, with(json!({"aws:SourceVpc": one})));
+        }
+        assert!(both.permissions().is_empty());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The access policy document: what is read, kept and written.
 //!
 //! Statements are kept as they were read, elements that this version does not know included, so
-//! that a statement which others wrote is sent back with the same meaning.
+//! that a statement which others wrote is sent back with the same meaning. Numbers are kept as 64
+//! bits hold them; the language of policies has whole numbers only.
 
 use serde_json::{Map, Value};
 

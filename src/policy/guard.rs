@@ -4,10 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::address;
+use super::canonical::strings;
 use super::document::{Document, SIZE_LIMIT};
-use super::evaluate::{Context, Decision, Request, evaluate};
+use super::evaluate::{Context, Request, admits};
 use super::ownership::AppliedGrant;
-use super::permission::{ANYONE, Effect, Permissions};
+use super::permission::{ANYONE, Effect, Permission, Permissions};
 use super::plan::Input;
 use super::verdict::Verdict;
 use crate::api::condition::Reason;
@@ -37,16 +42,18 @@ pub fn acknowledged(annotations: &BTreeMap<String, String>) -> usize {
         .unwrap_or_default()
 }
 
-/// Checks a planned policy; `policy` is `None` where none would be written.
+/// Checks a planned policy; `policy` is `None` where none would be written, `added` is what it allows
+/// or denies and the one before did not, `owned` the operator's part of it.
 pub(super) fn check(
     input: &Input<'_>,
     policy: Option<&Document>,
     added: &Permissions,
+    owned: &Permissions,
 ) -> Option<Hold> {
     let policy = policy?;
     lost_denial(input, policy)
         .or_else(|| lock_out(input, policy))
-        .or_else(|| public_access(added))
+        .or_else(|| public_access(added, owned))
         .or_else(|| size(policy))
 }
 
@@ -104,19 +111,25 @@ pub(super) fn mass_revocation(input: &Input<'_>) -> Option<Hold> {
     })
 }
 
-/// Holds a write that would shut out the domain's master user.
+/// Holds a write that would shut out the domain's master user: the policy let it in by name or as
+/// everybody, certainly or under a condition, and would do so less certainly or not at all.
+///
+/// What IAM adds is set aside. So a lost delegation to the master user's account is no lock-out: an
+/// identity policy, which it needed before, still lets in a caller of the domain's own account.
 fn lock_out(input: &Input<'_>, policy: &Document) -> Option<Hold> {
     let master = input.domain.master_user.as_ref()?;
-    let allowed = |document: &Document| {
-        let request = Request {
-            principal: Some(master.to_string()),
-            action: "es:ESHttpGet".to_owned(),
-            path: "/_plugins/_security/api/roles".to_owned(),
-            context: Context::default(),
-        };
-        evaluate(document, &input.domain.arn, &request).decision == Decision::Allow
+    let request = Request {
+        principal: Some(master.to_string()),
+        action: "es:ESHttpGet".to_owned(),
+        path: "/_plugins/_security/api/roles".to_owned(),
+        context: Context::default(),
     };
-    (allowed(input.observed) && !allowed(policy)).then(|| Hold {
+    let certainty = |document: &Document| match admits(document, &input.domain.arn, &request) {
+        Some(false) => 0,
+        None => 1,
+        Some(true) => 2,
+    };
+    (certainty(policy) < certainty(input.observed)).then(|| Hold {
         reason: Reason::PolicyRejected,
         message: format!("the write would shut out the master user {master}: grant it access, or set accessPolicy.mode to Merge"),
     })
@@ -144,20 +157,36 @@ fn lost_denial(input: &Input<'_>, policy: &Document) -> Option<Hold> {
 }
 
 /// Holds a write that would let everybody in: an added allowance for unsigned requests that no
-/// list of addresses bounds.
-fn public_access(added: &Permissions) -> Option<Hold> {
-    let open = added
-        .iter()
-        .map(|(permission, _)| permission)
-        .find(|permission| {
-            permission.effect == Effect::Allow
-                && &*permission.principal == ANYONE
-                && !permission.condition.contains("aws:SourceIp")
-        })?;
+/// addresses bound, or whose addresses, with those of all others that the operator has in the policy,
+/// are open to the public.
+fn public_access(added: &Permissions, owned: &Permissions) -> Option<Hold> {
+    let unsigned = |permissions: &'_ Permissions| -> Vec<Permission> {
+        let each = permissions.iter().map(|(permission, _)| permission);
+        let unsigned = each.filter(|it| it.effect == Effect::Allow && &*it.principal == ANYONE);
+        unsigned.cloned().collect()
+    };
+    let added = unsigned(added);
+    let last = added.last()?;
+    let unbounded = added.iter().find(|it| sources(&it.condition).is_none());
+    let together = || {
+        let owned = unsigned(owned).into_iter();
+        let blocks = owned.filter_map(|it| sources(&it.condition)).flatten();
+        address::is_public(&blocks.collect::<Vec<IpNet>>())
+    };
+    let open = unbounded.or_else(|| together().then_some(last))?;
     Some(Hold {
         reason: Reason::PublicAccess,
         message: format!("the write would open the domain to the public: {open}"),
     })
+}
+
+/// Returns the addresses that a canonical condition keeps requests to; `None` where it keeps them to
+/// none. Other operators do not count: `NotIpAddress`, `IpAddressIfExists` and `ForAllValues` leave
+/// the rest of the world in.
+fn sources(condition: &str) -> Option<Vec<IpNet>> {
+    let condition: Value = serde_json::from_str(condition).ok()?;
+    let texts = strings(condition.get("IpAddress")?.get("aws:SourceIp")?)?;
+    texts.into_iter().map(address::parse).collect()
 }
 
 /// Holds a write that the service would refuse for its size; grants have been refused by then, so

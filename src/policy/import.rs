@@ -148,6 +148,9 @@ fn expressible(
     }
     let meaning = canonical::permissions(statement, &domain.arn)
         .ok_or("it has an element, a principal or an action that grants have not")?;
+    if meaning.is_empty() {
+        return Err("it has no effect: its actions are not about its resources".to_owned());
+    }
     let holders: BTreeSet<Holder<'_>> = meaning
         .iter()
         .map(|(permission, _)| (&*permission.principal, &*permission.condition))

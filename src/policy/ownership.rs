@@ -129,10 +129,10 @@ pub fn split(
     for statement in observed.statements() {
         let meaning = canonical::permissions(statement, domain);
         let ours = meaning.as_ref().and_then(|meaning| {
-            written
-                .iter()
-                .position(|written| written == meaning)
-                .map(|at| written.swap_remove(at))
+            // What means nothing is nobody's in particular, and is kept.
+            let is_it = |written: &Permissions| !meaning.is_empty() && written == meaning;
+            let at = written.iter().position(is_it)?;
+            Some(written.swap_remove(at))
         });
         match ours {
             Some(ours) => split.ours.extend(&ours),

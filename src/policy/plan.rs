@@ -1,9 +1,7 @@
 //! Desired against observed against last applied: what to write, and what becomes of each grant.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-
-use jiff::Timestamp;
 
 use super::compile::{Compiled, Compiler, IdentityPolicy};
 use super::document::{Document, SIZE_LIMIT, Statement};
@@ -15,8 +13,14 @@ use super::validate::{DomainFacts, GrantKey, ValidatedGrant};
 use super::verdict::Verdict;
 use super::{Rejection, canonical};
 use crate::api::arn::{DomainArn, EntityArn};
-use crate::api::condition::Reason;
 use crate::api::domain::PolicyMode;
+
+mod outcome;
+mod room;
+
+pub use self::outcome::Outcome;
+use self::outcome::outcomes;
+use self::room::shed;
 
 /// A policy is filled to this many characters and no further, so that another writer always has
 /// room and the service's own spelling cannot exceed its limit.
@@ -39,28 +43,6 @@ pub struct Input<'a> {
     pub last: Option<&'a LastApplied>,
     /// How many grants the domain's admin lets vanish at once.
     pub acknowledged_revocation: usize,
-}
-
-/// What becomes of one grant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Everything that the grant asks for will be in place once the plan is applied.
-    Granted {
-        /// Whether all of it is in the policy already.
-        in_place: bool,
-        /// Whether others grant all of it, so that deleting the grant revokes nothing.
-        by_others: bool,
-        /// What the grant's author should know although nothing is wrong.
-        warning: Option<&'static str>,
-        /// When the grant ends.
-        expires_at: Option<Timestamp>,
-    },
-    /// The grant is refused.
-    Refused(Rejection),
-    /// The grant could not be decided; what is in place of it stays.
-    Undecided(Rejection),
-    /// The grant is being deleted; once the plan is applied, nothing of it is left.
-    Deleting,
 }
 
 /// What to do about one domain.
@@ -202,7 +184,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
         })
         .collect();
     let identity_removals = identity_removals(input, &identity_policies, &unknown);
-    let hold = guard::check(input, changed.then_some(&policy), &added);
+    let hold = guard::check(input, changed.then_some(&policy), &added, &owned);
     Plan {
         foreign_statements: divided.others.len(),
         policy: changed.then_some(policy),
@@ -311,70 +293,6 @@ fn compose(input: &Input<'_>, divided: &Split, desired: &Permissions) -> Documen
     input.observed.with_statements(statements)
 }
 
-/// Chooses which grants a policy that would be too large has to do without: those that are not in
-/// it yet, the youngest first.
-///
-/// Grants are admitted oldest first, and what is in the policy already stays in, however much others
-/// have written beside it. The size grows with each grant, so the last that fits is found by
-/// halving. `kept` is what stays in any case.
-fn shed(
-    input: &Input<'_>,
-    compiled: &BTreeMap<GrantKey, Compiled>,
-    divided: &Split,
-    kept: &Permissions,
-) -> Vec<(GrantKey, Rejection)> {
-    let created = |key: &GrantKey| match input.grants.get(key) {
-        Some(Verdict::Valid(grant) | Verdict::Undecided(grant, _)) => grant.created,
-        _ => None,
-    };
-    let in_place = |key: &GrantKey| {
-        compiled
-            .get(key)
-            .is_some_and(|grant| grant.permissions.is_subset(&divided.ours))
-    };
-    let mut order: Vec<&GrantKey> = compiled.keys().collect();
-    order.sort_by_cached_key(|key| {
-        (
-            !in_place(key),
-            created(key).unwrap_or(Timestamp::MAX),
-            (*key).clone(),
-        )
-    });
-    let size_of_first = |count: usize| {
-        let first = order.iter().take(count);
-        let mut desired = union(first.filter_map(|key| compiled.get(*key)));
-        desired.extend(kept);
-        compose(input, divided, &desired).to_text().len()
-    };
-    // What fits is few beside what a cluster may ask for, so the search begins there.
-    let mut fits = order.iter().filter(|key| in_place(key)).count();
-    let mut too_many = order.len().min(fits + 64);
-    while too_many < order.len() && size_of_first(too_many) <= SIZE_BUDGET {
-        fits = too_many;
-        too_many = (too_many * 2).min(order.len());
-    }
-    while too_many - fits > 1 {
-        let middle = usize::midpoint(fits, too_many);
-        if size_of_first(middle) <= SIZE_BUDGET {
-            fits = middle;
-        } else {
-            too_many = middle;
-        }
-    }
-    let rejection = Rejection::new(
-        Reason::PolicyTooLarge,
-        "",
-        format!(
-            "the domain's access policy would be larger than {SIZE_BUDGET} of the {SIZE_LIMIT} characters that AWS stores; older grants stay. Join grants, use wildcards in paths, or ask the domain's admin for room"
-        ),
-    );
-    order
-        .into_iter()
-        .skip(fits)
-        .map(|key| (key.clone(), rejection.clone()))
-        .collect()
-}
-
 /// Returns the grants to have on record; those of whom nobody can be asked stay on it.
 fn applied_grants(
     compiled: &BTreeMap<GrantKey, Compiled>,
@@ -416,52 +334,6 @@ fn identity_removals(
         .flat_map(|(_, grant)| &grant.identity_policies)
         .filter(|(role, name)| !kept(role, name))
         .cloned()
-        .collect()
-}
-
-fn outcomes(
-    input: &Input<'_>,
-    compiled: &BTreeMap<GrantKey, Compiled>,
-    refusals: &BTreeMap<GrantKey, Rejection>,
-    divided: &Split,
-) -> BTreeMap<GrantKey, Outcome> {
-    let mut present = divided.ours.clone();
-    present.extend(&divided.allowed_by_others);
-    let standing = |asked: &Permissions| {
-        let by_others = asked.intersection(&divided.ours).is_empty()
-            && asked.is_subset(&divided.allowed_by_others);
-        (asked.is_subset(&present), by_others)
-    };
-    let none = Compiled::default();
-    let mut known = HashMap::new();
-    let mut outcome = |key: &GrantKey, verdict: &Verdict| {
-        if let Some(rejection) = refusals.get(key) {
-            return Outcome::Refused(rejection.clone());
-        }
-        match verdict {
-            Verdict::Refused(rejection) => Outcome::Refused(rejection.clone()),
-            Verdict::Undecided(_, rejection) | Verdict::Unreadable(rejection) => {
-                Outcome::Undecided(rejection.clone())
-            }
-            Verdict::Deleting => Outcome::Deleting,
-            Verdict::Valid(grant) => {
-                let compiled = compiled.get(key).unwrap_or(&none);
-                let (in_place, by_others) = *known
-                    .entry(Arc::as_ptr(&compiled.permissions))
-                    .or_insert_with(|| standing(&compiled.permissions));
-                Outcome::Granted {
-                    in_place,
-                    by_others,
-                    warning: compiled.warning,
-                    expires_at: grant.expires_at,
-                }
-            }
-        }
-    };
-    input
-        .grants
-        .iter()
-        .map(|(key, verdict)| (key.clone(), outcome(key, verdict)))
         .collect()
 }
 

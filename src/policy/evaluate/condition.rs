@@ -59,8 +59,14 @@ impl Context {
     }
 }
 
-/// Tells whether a statement's condition block holds.
-pub(super) fn holds(block: Option<&Value>, context: &Context, denies: bool) -> Truth {
+/// Tells whether a statement's condition block holds; `variables` tells whether `${...}` in a value
+/// stands for something that nobody can tell.
+pub(super) fn holds(
+    block: Option<&Value>,
+    context: &Context,
+    denies: bool,
+    variables: bool,
+) -> Truth {
     let Some(block) = block else {
         return Some(true);
     };
@@ -80,6 +86,9 @@ pub(super) fn holds(block: Option<&Value>, context: &Context, denies: bool) -> T
                 Value::Array(many) => many.iter().map(text).collect(),
                 one => vec![text(one)],
             };
+            if variables && values.iter().any(|value| value.contains("${")) {
+                return None;
+            }
             test(operator, context.get(key), &values)
         }))
     }))

@@ -198,7 +198,12 @@ fn operators_mean_what_iam_says() {
             Some(Known::Absent) => context.set_absent("K"),
             None => {}
         }
-        condition::holds(Some(&json!({operator: {"k": wanted}})), &context, false)
+        condition::holds(
+            Some(&json!({operator: {"k": wanted}})),
+            &context,
+            false,
+            true,
+        )
     };
     let absent = || Some(Known::Absent);
     for (operator, have, wanted, expected) in [

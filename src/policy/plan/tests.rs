@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::access::DomainAccess;
+use crate::api::condition::Reason;
 use crate::policy::verdict::{self, NamespaceLabels};
 
 const NOW: &str = "2026-06-01T00:00:00Z";
