@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  accept ─► read ─► verify the signature ─► faults ─► external writer
-//!         answer ◄─ record ◄─ es | iam | sts ◄────────────────┘
+//!         answer ◄─ record ◄─ es | eks | iam | sts ◄────────────────┘
 //! ```
 
 use std::io;
@@ -26,7 +26,7 @@ use super::faults::Fault;
 use super::record::Call;
 use super::sigv4::{self, Authorization, Signed};
 use super::wire::{self, Answer, Refusal, Service, form};
-use super::{World, es, iam, sts};
+use super::{World, eks, es, iam, sts};
 
 /// The largest body that is read: well above the longest policy, so that its own limit is what
 /// refuses it.
@@ -192,6 +192,14 @@ impl Arrived {
             let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
             let domain = domain.or_else(|| body["DomainName"].as_str().map(str::to_owned));
             (operation, domain, body)
+        } else if service == Service::Eks {
+            let operation = eks::route(&parts.method, path).map_or_else(
+                || format!("{} {path}", parts.method),
+                |(operation, _)| operation.to_owned(),
+            );
+            let members = form(parts.uri.query().unwrap_or_default()).into_iter();
+            let members = members.map(|(name, value)| (name, Value::String(value)));
+            (operation, None, Value::Object(members.collect()))
         } else {
             let mut parameters = form(&String::from_utf8_lossy(&bytes));
             let operation = parameters.remove("Action").unwrap_or_default();
@@ -371,6 +379,20 @@ fn answer(world: &World, arrived: &Arrived, caller: &Caller) -> Result<Answer, R
             world.run_external_writer(&arn);
         }
         return es::answer(&mut world.lock(), &call);
+    }
+    if arrived.service == Service::Eks {
+        let path = arrived.parts.uri.path();
+        let cluster = eks::route(&arrived.parts.method, path).map(|(_, cluster)| cluster);
+        let call = eks::Call {
+            operation,
+            cluster: &cluster.unwrap_or_default(),
+            path,
+            query: arrived.parts.uri.query().unwrap_or_default(),
+            region: &arrived.region,
+            caller,
+            now,
+        };
+        return eks::answer(&world.lock(), &call);
     }
     let parameters: iam::Parameters = arrived
         .body
