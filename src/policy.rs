@@ -14,6 +14,7 @@
 //! - [`permission`], [`canonical`]: what statements mean, apart from how they are spelled
 //! - [`domain`], [`validate`], [`consent`], [`verdict`]: manifests to values that later steps cannot
 //!   find wrong
+//! - [`service_account`], [`trust`]: the IAM role of a service account, and what proves it
 //! - [`compile`]: a grant to permissions and identity policies
 //! - [`ownership`]: whose a statement is
 //! - [`plan`], [`guard`]: what to write, and what must not be written
@@ -39,6 +40,8 @@ pub mod matrix;
 pub mod ownership;
 pub mod permission;
 pub mod plan;
+pub mod service_account;
+pub mod trust;
 pub mod validate;
 pub mod verdict;
 

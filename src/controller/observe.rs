@@ -15,7 +15,6 @@ use super::error::Error;
 use super::queue::{Domain as GuardedDomain, Grant};
 use super::state::{Keeper, Kept};
 use crate::api::access::DomainAccess;
-use crate::api::arn::EntityKind;
 use crate::api::condition::Reason;
 use crate::api::domain::OpenSearchDomain;
 use crate::aws::domain::{self as aws_domain, ObservedDomain};
@@ -27,14 +26,14 @@ use crate::policy::document::Document;
 use crate::policy::domain::Domain;
 use crate::policy::ownership::LastApplied;
 use crate::policy::plan::{self, Plan};
-use crate::policy::validate::{GrantKey, Principal, ValidatedGrant};
+use crate::policy::validate::{GrantKey, ValidatedGrant};
 use crate::policy::verdict::{NamespaceLabels, Verdict};
 
 /// How many principals are looked up at a time.
-const LOOKUPS: usize = 8;
+pub(super) const LOOKUPS: usize = 8;
 
 /// The longest that all look-ups may take together: what grants wait for, revocations must not.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
 
 /// A domain and its grants, as the cluster has them.
 pub struct Cluster {
@@ -257,13 +256,11 @@ pub async fn principals(
         let Verdict::Valid(grant) = verdict else {
             continue;
         };
-        let failed = grant.principals.iter().enumerate().find_map(|(index, principal)| {
-            let Principal::Entity(arn) = principal else { return None };
-            let kind = arn.kind();
-            let field = match kind {
-                EntityKind::Role => format!("spec.principals[{index}].iamRole.arn"),
-                EntityKind::User => format!("spec.principals[{index}].iamUser.arn"),
-            };
+        let named = grant.principals.iter().enumerate();
+        let mut named =
+            named.flat_map(|(index, it)| it.entities().iter().map(move |arn| (index, it, arn)));
+        let failed = named.find_map(|(index, principal, arn)| {
+            let field = principal.field(index);
             match answers.get(arn)? {
                 Ok(true) => None,
                 Ok(false) => Some(Rejection::new(
@@ -272,7 +269,7 @@ pub async fn principals(
                     format!(
                         "account {} has no IAM {} {arn}: create it, or correct the ARN, its path included",
                         domain.account,
-                        kind.as_str()
+                        arn.kind().as_str()
                     ),
                 )),
                 Err(error) => Some(Rejection::new(

@@ -12,7 +12,7 @@ use super::apply::{self, Applied, Door};
 use super::context::{Context, MISSING_FOR};
 use super::error::Error;
 use super::queue::Domain as Guarded;
-use super::{finalizer, observe, status};
+use super::{accounts, finalizer, observe, status};
 use crate::api::condition::Reason;
 use crate::api::domain::DeletionPolicy;
 use crate::policy::Rejection;
@@ -138,11 +138,16 @@ async fn reconcile_domain(
     // observe AWS and the last applied state (client)
     let observed = observe::aws(context, domain).await?;
 
+    // find the roles of service accounts (client)
+    let roles = accounts::resolve(context, domain, cluster, &observed).await;
+    accounts::confirm_known(cluster, &observed, &roles)?;
+
     // validate (no client), but for the principals' existence (client)
     let mut grants = verdict::of_all(
         cluster.grants.iter().map(AsRef::as_ref),
         domain,
         observed.domain.facts,
+        &roles,
         &cluster.labels,
         now,
     );
@@ -160,6 +165,7 @@ async fn reconcile_domain(
         cluster.grants.iter().map(AsRef::as_ref),
         domain,
         observed.domain.facts,
+        &roles,
     );
     let last = observed.kept.state.as_ref();
     let plan_of = |grants: &BTreeMap<GrantKey, Verdict>| {
@@ -289,7 +295,10 @@ fn next(
             Outcome::Refused(rejection) | Outcome::Undecided(rejection)
                 if matches!(
                     rejection.reason,
-                    Reason::PrincipalNotFound | Reason::PrincipalUnknown
+                    Reason::PrincipalNotFound
+                        | Reason::PrincipalUnknown
+                        | Reason::RoleNotResolved
+                        | Reason::TrustNotProven
                 ) =>
             {
                 wait = wait.min(MISSING_FOR);

@@ -19,6 +19,7 @@ use super::document::{Document, Statement};
 use super::glob;
 use crate::api::arn::{DomainArn, is_account_id};
 
+pub(super) use self::condition::holds;
 pub use self::condition::{Context, Known};
 pub use self::question::{Invalid, Question};
 

@@ -20,6 +20,7 @@ use super::compile::Compiler;
 use super::document::{Document, Statement};
 use super::domain::Domain;
 use super::permission::{Permission, Permissions};
+use super::service_account::Resolutions;
 use super::validate::{self, DomainFacts};
 use super::{Rejection, canonical};
 use crate::api::access::{Conditions, DomainAccess, Principal};
@@ -111,7 +112,8 @@ fn compiled(grants: Vec<DomainAccess>, domain: &Domain) -> (Vec<DomainAccess>, P
     let mut permissions = Permissions::default();
     let mut kept = Vec::new();
     for object in grants {
-        if let Ok(grant) = validate::grant(&object, domain, facts, None, Timestamp::UNIX_EPOCH) {
+        let (accounts, then) = (Resolutions::default(), Timestamp::UNIX_EPOCH);
+        if let Ok(grant) = validate::grant(&object, domain, facts, &accounts, None, then) {
             permissions.extend(&Compiler::new(domain, facts).grant(&grant).permissions);
             kept.push(object);
         }
@@ -155,8 +157,9 @@ fn expressible(
         let consenting = manifest::domain(target, std::slice::from_ref(&probe));
         let consenting = Domain::parse(&consenting).map_err(|broken| said(&broken))?;
         let facts = DomainFacts::default();
-        validate::grant(&probe, &consenting, facts, None, Timestamp::UNIX_EPOCH)
-            .map_err(|rejection| rejection.rule)?;
+        let (accounts, then) = (Resolutions::default(), Timestamp::UNIX_EPOCH);
+        validate::grant(&probe, &consenting, facts, &accounts, None, then)
+            .map_err(|refusal| refusal.into_rejection().rule)?;
     }
     Ok(meaning)
 }

@@ -11,7 +11,7 @@ use super::domain::Domain;
 use super::guard::{self, Hold};
 use super::ownership::{self, AppliedGrant, LastApplied, Split};
 use super::permission::Permissions;
-use super::validate::{DomainFacts, GrantKey, ValidatedGrant};
+use super::validate::{DomainFacts, GrantKey, ServiceAccount, ValidatedGrant};
 use super::verdict::Verdict;
 use super::{Rejection, canonical};
 use crate::api::arn::{DomainArn, EntityArn};
@@ -54,6 +54,8 @@ pub enum Outcome {
         warning: Option<&'static str>,
         /// When the grant ends.
         expires_at: Option<Timestamp>,
+        /// The service accounts that it names, with their roles.
+        service_accounts: Vec<ServiceAccount>,
     },
     /// The grant is refused.
     Refused(Rejection),
@@ -118,6 +120,14 @@ impl Plan {
                     known.identity_policies.push(policy.clone());
                 }
             }
+            for (account, roles) in &grant.service_accounts {
+                let known = known.service_accounts.entry(account.clone()).or_default();
+                for role in roles {
+                    if !known.contains(role) {
+                        known.push(role.clone());
+                    }
+                }
+            }
         }
         intent
     }
@@ -179,7 +189,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
             .map(Statement::to_value)
             .collect(),
         pending: None,
-        grants: applied_grants(&compiled, &unknown),
+        grants: applied_grants(input, &compiled, &unknown),
     };
     let outcomes = outcomes(input, &compiled, &refusals, &divided);
     let identity_policies: Vec<(GrantKey, IdentityPolicy)> = compiled
@@ -355,6 +365,7 @@ fn shed(
 
 /// Returns the grants to have on record; those of whom nobody can be asked stay on it.
 fn applied_grants(
+    input: &Input<'_>,
     compiled: &BTreeMap<GrantKey, Compiled>,
     unknown: &BTreeMap<&String, &AppliedGrant>,
 ) -> BTreeMap<String, AppliedGrant> {
@@ -371,10 +382,25 @@ fn applied_grants(
                     .iter()
                     .map(|policy| (policy.role.to_string(), policy.name.clone()))
                     .collect(),
+                service_accounts: service_accounts(input, key),
             };
             (key.uid.clone(), grant)
         })
         .chain(unknown)
+        .collect()
+}
+
+/// Returns the service accounts of a grant with the roles that they stand for.
+fn service_accounts(input: &Input<'_>, key: &GrantKey) -> BTreeMap<String, Vec<String>> {
+    let Some(Verdict::Valid(grant) | Verdict::Undecided(grant, _)) = input.grants.get(key) else {
+        return BTreeMap::new();
+    };
+    let named = grant.service_accounts().filter(|it| !it.roles.is_empty());
+    named
+        .map(|account| {
+            let roles = account.roles.iter().map(ToString::to_string);
+            (account.name.clone(), roles.collect())
+        })
         .collect()
 }
 
@@ -432,6 +458,7 @@ fn outcomes(
                     by_others,
                     warning: compiled.warning,
                     expires_at: grant.expires_at,
+                    service_accounts: grant.service_accounts().cloned().collect(),
                 }
             }
         }

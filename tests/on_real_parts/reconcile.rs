@@ -13,4 +13,5 @@ mod granting;
 mod modes;
 mod refusing;
 mod revoking;
+mod service_accounts;
 mod writing;

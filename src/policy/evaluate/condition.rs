@@ -60,7 +60,7 @@ impl Context {
 }
 
 /// Tells whether a statement's condition block holds.
-pub(super) fn holds(block: Option<&Value>, context: &Context, denies: bool) -> Truth {
+pub(in crate::policy) fn holds(block: Option<&Value>, context: &Context, denies: bool) -> Truth {
     let Some(block) = block else {
         return Some(true);
     };

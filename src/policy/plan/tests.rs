@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::access::DomainAccess;
+use crate::policy::service_account::Resolutions;
 use crate::policy::verdict::{self, NamespaceLabels};
 
 const NOW: &str = "2026-06-01T00:00:00Z";
@@ -68,11 +69,23 @@ impl World {
     fn plan(&self) -> Plan {
         let now = NOW.parse().unwrap();
         let labels = NamespaceLabels::new();
-        let grants = verdict::of_all(&self.grants, &self.domain, self.facts, &labels, now);
+        let grants = verdict::of_all(
+            &self.grants,
+            &self.domain,
+            self.facts,
+            &Resolutions::default(),
+            &labels,
+            now,
+        );
         plan(&Input {
             domain: &self.domain,
             facts: self.facts,
-            held: &verdict::held(&self.grants, &self.domain, self.facts),
+            held: &verdict::held(
+                &self.grants,
+                &self.domain,
+                self.facts,
+                &Resolutions::default(),
+            ),
             grants: &grants,
             observed: &self.observed,
             last: self.last.as_ref(),
@@ -208,7 +221,14 @@ fn a_grant_that_this_version_cannot_read_stays_as_it_stands() {
     world.settle();
     let now = NOW.parse().unwrap();
     let labels = NamespaceLabels::new();
-    let mut grants = verdict::of_all(&world.grants, &world.domain, world.facts, &labels, now);
+    let mut grants = verdict::of_all(
+        &world.grants,
+        &world.domain,
+        world.facts,
+        &Resolutions::default(),
+        &labels,
+        now,
+    );
     let unreadable = Rejection::new(Reason::InvalidSpec, "", "from a later version");
     for (key, verdict) in &mut grants {
         if key.name == "b" {
