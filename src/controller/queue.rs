@@ -144,7 +144,6 @@ impl Queue {
         bursts: Arc<Bursts>,
     ) -> impl Stream<Item = Result<ObjectRef<Domain>, Infallible>> + Send {
         let stores = self.stores;
-        let bursts_keep = Arc::clone(&bursts);
         let by_labels = |domain: &OpenSearchDomain| {
             let mut consent = domain.spec.consent.iter();
             consent.any(|entry| entry.namespace_selector.is_some())
@@ -159,14 +158,9 @@ impl Queue {
                     .collect()
             }
         };
-        let all_stores = stores.clone();
-        let all = move || -> Vec<ObjectRef<Domain>> {
-            let domains = all_stores.domains.state();
-            bursts_keep.keep(&all_stores);
-            domains
-                .iter()
-                .map(|domain| ObjectRef::from_obj(&**domain))
-                .collect()
+        let all = {
+            let (stores, bursts) = (stores.clone(), Arc::clone(&bursts));
+            move || bursts.after_list(&stores)
         };
         let domains = {
             let (all, bursts) = (all.clone(), Arc::clone(&bursts));
@@ -219,30 +213,10 @@ impl Queue {
                 _ => Vec::new(),
             })
         };
-        let accounts = {
-            let (all, bursts) = (all.clone(), Arc::clone(&bursts));
-            let client = self.client.clone();
-            let note = move |account: &AccountMeta, gone| {
-                let name = bursts.account(account, gone)?;
-                Some(stores.domains_of(&name))
-            };
-            self.accounts.map(move |writer| {
-                watcher(Api::<AccountMeta>::all(client), watcher::Config::default())
-                    .default_backoff()
-                    .modify(|account| account.metadata.managed_fields = None)
-                    .reflect(writer)
-                    .map(move |event| match logged(event) {
-                        Some(watcher::Event::Apply(account)) => note(&account, false),
-                        Some(watcher::Event::Delete(account)) => note(&account, true),
-                        Some(watcher::Event::InitApply(account)) => {
-                            note(&account, false).map(|_| Vec::new())
-                        }
-                        Some(watcher::Event::InitDone) => Some(all()),
-                        _ => None,
-                    })
-                    .map(Option::unwrap_or_default)
-            })
-        };
+        let accounts = self.accounts.map(|writer| {
+            let bursts = Arc::clone(&bursts);
+            accounts(self.client.clone(), writer, stores, bursts, all.clone()).boxed()
+        });
         let namespaces = watcher(
             Api::<NamespaceMeta>::all(self.client),
             watcher::Config::default(),
@@ -263,12 +237,44 @@ impl Queue {
             Some(watcher::Event::InitDone) => all(),
             _ => Vec::new(),
         });
-        let accounts = accounts.map(StreamExt::boxed);
         let all = [domains.boxed(), grants.boxed(), namespaces.boxed()];
         stream::select_all(all.into_iter().chain(accounts))
             .flat_map(stream::iter)
             .map(Ok)
     }
+}
+
+/// Watches service accounts, and gives the domains of the grants that name one whose role changed;
+/// after a list, `all`.
+fn accounts(
+    client: Client,
+    writer: reflector::store::Writer<AccountMeta>,
+    stores: Stores,
+    bursts: Arc<Bursts>,
+    all: impl Fn() -> Vec<ObjectRef<Domain>> + Send + 'static,
+) -> impl Stream<Item = Vec<ObjectRef<Domain>>> + Send {
+    let note = move |account: &AccountMeta, gone| {
+        let changed = bursts.account(account, gone)?;
+        Some(stores.domains_of(&changed))
+    };
+    watcher(
+        Api::<AccountMeta>::all(client),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    // Often the largest part, and of no use here.
+    .modify(|account| account.metadata.managed_fields = None)
+    .reflect(writer)
+    .map(move |event| match logged(event) {
+        Some(watcher::Event::Apply(account)) => note(&account, false).unwrap_or_default(),
+        Some(watcher::Event::Delete(account)) => note(&account, true).unwrap_or_default(),
+        Some(watcher::Event::InitApply(account)) => {
+            note(&account, false);
+            Vec::new()
+        }
+        Some(watcher::Event::InitDone) => all(),
+        _ => Vec::new(),
+    })
 }
 
 fn logged<K>(event: watcher::Result<watcher::Event<K>>) -> Option<watcher::Event<K>> {
@@ -350,7 +356,14 @@ impl Bursts {
         changed.then_some(name)
     }
 
-    /// Forgets the objects that went while nobody watched.
+    /// Gives every domain, and forgets the objects that went while nobody watched.
+    fn after_list(&self, stores: &Stores) -> Vec<ObjectRef<Domain>> {
+        self.keep(stores);
+        let domains = stores.domains.state();
+        let domains = domains.iter();
+        domains.map(|it| ObjectRef::from_obj(&**it)).collect()
+    }
+
     fn keep(&self, stores: &Stores) {
         let domains = stores.domains.state();
         let grants = stores.grants.state();

@@ -86,7 +86,7 @@ fn beyond_addresses(verdicts: &BTreeMap<GrantKey, Verdict>) -> Vec<GrantKey> {
     let mut grants: Vec<(Timestamp, &GrantKey, &[IpNet])> = verdicts
         .iter()
         .filter_map(|(key, verdict)| match verdict {
-            Verdict::Valid(grant) if unsigned(grant) => {
+            Verdict::Valid(grant) | Verdict::Undecided(grant, _) if unsigned(grant) => {
                 let created = grant.created.unwrap_or(Timestamp::MAX);
                 Some((created, key, grant.restrictions.source_ips.as_slice()))
             }
@@ -140,7 +140,8 @@ fn beyond_number(
 ) -> Vec<GrantKey> {
     let mut by_namespace: BTreeMap<&str, Vec<(Timestamp, &GrantKey)>> = BTreeMap::new();
     for (key, verdict) in verdicts {
-        if let Verdict::Valid(grant) = verdict {
+        // What is not decided stands, or will.
+        if let Verdict::Valid(grant) | Verdict::Undecided(grant, _) = verdict {
             let created = grant.created.unwrap_or(Timestamp::MAX);
             by_namespace
                 .entry(&key.namespace)

@@ -28,7 +28,7 @@ fn usual() -> Value {
 }
 
 /// The usual statement with members in the place of others; null takes one away.
-fn with(members: Value) -> Value {
+fn with(members: &Value) -> Value {
     let mut statement = usual();
     for (name, member) in members.as_object().unwrap() {
         if member.is_null() {
@@ -40,8 +40,8 @@ fn with(members: Value) -> Value {
     statement
 }
 
-fn with_condition(condition: Value) -> Value {
-    with(json!({ "Condition": condition }))
+fn with_condition(condition: &Value) -> Value {
+    with(&json!({ "Condition": condition }))
 }
 
 fn judge(statements: &[Value]) -> Result<(), NotProven> {
@@ -52,25 +52,25 @@ fn judge(statements: &[Value]) -> Result<(), NotProven> {
 
 #[test]
 fn what_lets_the_service_account_in_is_proof() {
-    let like = |pattern: &str| with_condition(json!({"StringLike": {key("sub"): pattern}}));
+    let like = |pattern: &str| with_condition(&json!({"StringLike": {key("sub"): pattern}}));
     for statement in [
         usual(),
         like("system:serviceaccount:team-a:*"),
         like("system:serviceaccount:team-?:search"),
         like(SUBJECT),
-        with(json!({"Condition": null})),
-        with_condition(json!({})),
-        with_condition(json!({"StringEquals": {key("sub"): ["other", SUBJECT]}})),
-        with_condition(json!({"stringequals": {key("SUB"): SUBJECT}})),
-        with_condition(json!({"StringEquals": {key("sub").to_uppercase(): SUBJECT}})),
+        with(&json!({"Condition": null})),
+        with_condition(&json!({})),
+        with_condition(&json!({"StringEquals": {key("sub"): ["other", SUBJECT]}})),
+        with_condition(&json!({"stringequals": {key("SUB"): SUBJECT}})),
+        with_condition(&json!({"StringEquals": {key("sub").to_uppercase(): SUBJECT}})),
         with_condition(
-            json!({"ForAnyValue:StringEquals": {key("aud"): ["sts.amazonaws.com"]},
+            &json!({"ForAnyValue:StringEquals": {key("aud"): ["sts.amazonaws.com"]},
             "StringEquals": {key("sub"): SUBJECT}}),
         ),
-        with_condition(json!({"StringNotEquals": {key("sub"): "system:serviceaccount:team-b:x"}})),
-        with(json!({"Action": ["sts:TagSession", "STS:AssumeRoleWithWebIdentity"]})),
-        with(json!({"Action": "sts:*"})),
-        with(json!({"Principal": {"Federated": ["cognito-identity.amazonaws.com", PROVIDER]}})),
+        with_condition(&json!({"StringNotEquals": {key("sub"): "system:serviceaccount:team-b:x"}})),
+        with(&json!({"Action": ["sts:TagSession", "STS:AssumeRoleWithWebIdentity"]})),
+        with(&json!({"Action": "sts:*"})),
+        with(&json!({"Principal": {"Federated": ["cognito-identity.amazonaws.com", PROVIDER]}})),
     ] {
         assert_eq!(
             judge(std::slice::from_ref(&statement)),
@@ -82,28 +82,28 @@ fn what_lets_the_service_account_in_is_proof() {
 
 #[test]
 fn what_lets_others_in_is_no_proof() {
-    let equals = |subject: &str| with_condition(json!({"StringEquals": {key("sub"): subject}}));
-    let federated = |provider: &str| with(json!({"Principal": {"Federated": provider}}));
+    let equals = |subject: &str| with_condition(&json!({"StringEquals": {key("sub"): subject}}));
+    let federated = |provider: &str| with(&json!({"Principal": {"Federated": provider}}));
     for statement in [
         equals("system:serviceaccount:team-b:search"),
         equals("system:serviceaccount:team-a:search-api"),
         equals("System:serviceaccount:team-a:search"),
         // No wildcard where the operator has none.
         equals("system:serviceaccount:team-a:*"),
-        with_condition(json!({"StringEquals": {key("sub"): []}})),
-        with_condition(json!({"StringEquals": {key("aud"): "another", key("sub"): SUBJECT}})),
+        with_condition(&json!({"StringEquals": {key("sub"): []}})),
+        with_condition(&json!({"StringEquals": {key("aud"): "another", key("sub"): SUBJECT}})),
         // Another cluster's issuer, and the same issuer for another account's provider.
         federated(&PROVIDER.replace("ABCDEF", "FEDCBA")),
         federated(&PROVIDER.replace("111122223333", "444455556666")),
         federated(&PROVIDER.replace("arn:aws:", "arn:aws-cn:")),
         federated("*"),
-        with(json!({"Principal": "*"})),
-        with(json!({"Principal": {"AWS": "*"}})),
-        with(json!({"Principal": {"AWS": PROVIDER}})),
-        with(json!({"Principal": null, "NotPrincipal": {"Federated": "x"}})),
-        with(json!({"Action": "sts:AssumeRole"})),
-        with(json!({"Action": null, "NotAction": "sts:AssumeRole"})),
-        with_condition(json!({"StringEquals": {
+        with(&json!({"Principal": "*"})),
+        with(&json!({"Principal": {"AWS": "*"}})),
+        with(&json!({"Principal": {"AWS": PROVIDER}})),
+        with(&json!({"Principal": null, "NotPrincipal": {"Federated": "x"}})),
+        with(&json!({"Action": "sts:AssumeRole"})),
+        with(&json!({"Action": null, "NotAction": "sts:AssumeRole"})),
+        with_condition(&json!({"StringEquals": {
             "oidc.eks.eu-west-1.amazonaws.com/id/FEDCBA:sub": SUBJECT}})),
     ] {
         let judged = judge(std::slice::from_ref(&statement));
@@ -124,7 +124,7 @@ fn what_is_not_understood_is_no_proof() {
         json!("x"),
         json!({"StringEquals": SUBJECT}),
     ] {
-        let statement = with_condition(condition);
+        let statement = with_condition(&condition);
         let judged = judge(std::slice::from_ref(&statement));
         assert_eq!(judged, Err(NotProven::NotAllowed), "{statement}");
     }
@@ -192,7 +192,7 @@ fn what_is_no_policy_proves_nothing() {
         let judged = check(text, &role(), &issuer, &account);
         assert_eq!(judged, Err(NotProven::Unreadable), "{text}");
     }
-    let odd = judge(&[usual(), with(json!({"Effect": "Perhaps"}))]);
+    let odd = judge(&[usual(), with(&json!({"Effect": "Perhaps"}))]);
     assert_eq!(odd, Err(NotProven::Unreadable));
     assert_eq!(judge(&[]), Err(NotProven::NotAllowed));
     let single = json!({ "Statement": usual() }).to_string();
@@ -247,8 +247,8 @@ proptest! {
         let subjects = |of: &[(String, String)]| -> Vec<String> {
             of.iter().map(|(ns, name)| format!("system:serviceaccount:{ns}:{name}")).collect()
         };
-        let allow = with_condition(json!({"StringEquals": {key("sub"): subjects(&listed)}}));
-        let mut deny = with_condition(json!({"StringEquals": {key("sub"): subjects(&denied)}}));
+        let allow = with_condition(&json!({"StringEquals": {key("sub"): subjects(&listed)}}));
+        let mut deny = with_condition(&json!({"StringEquals": {key("sub"): subjects(&denied)}}));
         deny["Effect"] = "Deny".into();
         let mut statements = vec![allow, deny];
         if denial_first {
@@ -265,7 +265,7 @@ proptest! {
     #[test]
     fn a_pattern_lets_in_whom_it_matches(pattern in "[ab:xy*?]{0,8}", asking in subject()) {
         let whole = format!("system:serviceaccount:{pattern}");
-        let statement = with_condition(json!({"StringLike": {key("sub"): whole}}));
+        let statement = with_condition(&json!({"StringLike": {key("sub"): whole}}));
         let account = AccountName::new(&asking.0, &asking.1);
         let policy = json!({ "Statement": [statement] }).to_string();
         let judged = check(&policy, &role(), &Issuer::parse(ISSUER).unwrap(), &account);

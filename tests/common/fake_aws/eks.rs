@@ -24,7 +24,7 @@ pub(crate) type Place = (String, String, String);
 
 /// Every cluster of this world.
 pub(crate) struct Clusters {
-    clusters: BTreeMap<Place, Cluster>,
+    by_place: BTreeMap<Place, Cluster>,
     /// How long calls do not see that an association is made or removed.
     pub(crate) propagation: SignedDuration,
     ids: Seeded,
@@ -60,7 +60,7 @@ pub(crate) struct NewAssociation {
 impl Clusters {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
-            clusters: BTreeMap::new(),
+            by_place: BTreeMap::new(),
             propagation: SignedDuration::ZERO,
             ids: Seeded::new(seed, "eks"),
         }
@@ -68,7 +68,7 @@ impl Clusters {
 
     /// Creates a cluster and returns its issuer; `None` if there is one of that name.
     pub(crate) fn create(&mut self, place: Place) -> Option<&str> {
-        if self.clusters.contains_key(&place) {
+        if self.by_place.contains_key(&place) {
             return None;
         }
         let id = self.ids.text(32, b"0123456789ABCDEF");
@@ -76,12 +76,12 @@ impl Clusters {
             issuer: format!("https://oidc.eks.{}.amazonaws.com/id/{id}", place.1),
             associations: Vec::new(),
         };
-        Some(&self.clusters.entry(place).or_insert(cluster).issuer)
+        Some(&self.by_place.entry(place).or_insert(cluster).issuer)
     }
 
     /// Returns a cluster's issuer.
     pub(crate) fn issuer(&self, place: &Place) -> Option<&str> {
-        self.clusters.get(place).map(|it| it.issuer.as_str())
+        self.by_place.get(place).map(|it| it.issuer.as_str())
     }
 
     /// Makes an association and returns its id.
@@ -97,7 +97,7 @@ impl Clusters {
     ) -> Result<String, String> {
         let id = self.ids.text(17, b"abcdefghijklmnopqrstuvwxyz0123456789");
         let id = format!("a-{id}");
-        let cluster = self.clusters.get_mut(place);
+        let cluster = self.by_place.get_mut(place);
         let cluster = cluster.ok_or_else(|| format!("there is no cluster {}", place.2))?;
         let taken = cluster.associations.iter().any(|it| {
             it.seen_until.is_none()
@@ -140,7 +140,7 @@ impl Clusters {
     }
 
     fn find(&mut self, id: &str) -> Option<&mut Association> {
-        let all = self.clusters.values_mut();
+        let all = self.by_place.values_mut();
         all.flat_map(|it| &mut it.associations)
             .find(|it| it.id == id && it.seen_until.is_none())
     }
@@ -181,14 +181,18 @@ impl Association {
 
 /// Returns the operation of a request and the cluster that it names.
 pub(crate) fn route(method: &Method, path: &str) -> Option<(&'static str, String)> {
-    let parts: Vec<&str> = path.strip_prefix("/clusters/")?.split('/').collect();
+    let rest = path.strip_prefix("/clusters")?;
+    let parts: Vec<&str> = rest.split('/').skip(1).collect();
     let operation = match (method.as_str(), &parts[..]) {
+        ("POST", []) => "CreateCluster",
         ("GET", [_]) => "DescribeCluster",
+        ("POST", [_, "pod-identity-associations"]) => "CreatePodIdentityAssociation",
         ("GET", [_, "pod-identity-associations"]) => "ListPodIdentityAssociations",
         ("GET", [_, "pod-identity-associations", _]) => "DescribePodIdentityAssociation",
+        ("DELETE", [_, "pod-identity-associations", _]) => "DeletePodIdentityAssociation",
         _ => return None,
     };
-    let cluster = percent_decode_str(parts.first()?);
+    let cluster = percent_decode_str(parts.first().copied().unwrap_or_default());
     Some((operation, cluster.decode_utf8_lossy().into_owned()))
 }
 
@@ -198,65 +202,130 @@ pub(crate) struct Call<'a> {
     pub(crate) cluster: &'a str,
     pub(crate) path: &'a str,
     pub(crate) query: &'a str,
+    pub(crate) body: &'a Value,
     pub(crate) region: &'a str,
     pub(crate) caller: &'a Caller,
     pub(crate) now: Timestamp,
 }
 
+impl Call<'_> {
+    fn place(&self, cluster: &str) -> Place {
+        let account = self.caller.account.clone();
+        (account, self.region.to_owned(), cluster.to_owned())
+    }
+
+    /// Returns what an address ends with: the id of an association.
+    fn id(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Returns a text that a body must have.
+    fn text(&self, member: &str) -> Result<String, Refusal> {
+        let text = self.body[member].as_str().filter(|it| !it.is_empty());
+        text.map(str::to_owned)
+            .ok_or_else(|| invalid(&format!("{member} is required.")))
+    }
+}
+
 /// Answers a call.
-pub(crate) fn answer(state: &State, call: &Call<'_>) -> Result<Answer, Refusal> {
-    let Call {
-        caller,
-        region,
-        cluster: name,
-        ..
-    } = *call;
-    let place = (caller.account.clone(), region.to_owned(), name.to_owned());
-    let known = ["Cluster", "PodIdentityAssociation"];
-    if !known.iter().any(|it| call.operation.contains(it)) {
-        return Err(Refusal::unknown_operation(Service::Eks, call.operation));
-    }
-    let cluster = state.clusters.clusters.get(&place);
-    let cluster =
-        cluster.ok_or_else(|| not_found(format!("No cluster found for name: {name}.")))?;
-    let seen = || {
-        let all = cluster.associations.iter();
-        all.filter(|it| it.is_seen(call.now))
+pub(crate) fn answer(state: &mut State, call: &Call<'_>) -> Result<Answer, Refusal> {
+    let body = match call.operation {
+        "CreateCluster" => create_cluster(state, call)?,
+        "DescribeCluster" => {
+            let issuer = &find(state, call)?.issuer;
+            described_cluster(call, call.cluster, issuer)
+        }
+        "CreatePodIdentityAssociation" => create_association(state, call)?,
+        "ListPodIdentityAssociations" => list(state, call)?,
+        "DescribePodIdentityAssociation" => found(state, call)?,
+        "DeletePodIdentityAssociation" => {
+            let shown = found(state, call)?;
+            state.clusters.dissociate(call.id(), call.now);
+            shown
+        }
+        other => return Err(Refusal::unknown_operation(Service::Eks, other)),
     };
-    match call.operation {
-        "DescribeCluster" => Ok(Answer::Json(json!({"cluster": {
-            "name": name,
-            "arn": format!("arn:{}:eks:{region}:{}:cluster/{name}", caller.partition, caller.account),
-            "status": "ACTIVE",
-            "identity": {"oidc": {"issuer": cluster.issuer}},
-        }}))),
-        "ListPodIdentityAssociations" => {
-            let query = form(call.query);
-            let wanted = |key: &str, value: &str| query.get(key).is_none_or(|it| it == value);
-            let found: Vec<&Association> = seen()
-                .filter(|it| wanted("namespace", &it.new.namespace))
-                .filter(|it| wanted("serviceAccount", &it.new.service_account))
-                .collect();
-            let (page, next) = page(&found, &query)?;
-            let shown: Vec<Value> = page
-                .iter()
-                .map(|it| it.summary(caller, region, name))
-                .collect();
-            Ok(Answer::Json(
-                json!({"associations": shown, "nextToken": next}),
-            ))
-        }
-        _ => {
-            let id = call.path.rsplit('/').next().unwrap_or_default();
-            let found = seen().find(|it| it.id == id);
-            let found = found.ok_or_else(|| {
-                not_found(format!("No association found for associationId: {id}"))
-            })?;
-            Ok(Answer::Json(
-                json!({"association": found.description(caller, region, name)}),
-            ))
-        }
-    }
+    Ok(Answer::Json(body))
+}
+
+fn find<'a>(state: &'a State, call: &Call<'_>) -> Result<&'a Cluster, Refusal> {
+    let cluster = state.clusters.by_place.get(&call.place(call.cluster));
+    cluster.ok_or_else(|| not_found(format!("No cluster found for name: {}.", call.cluster)))
+}
+
+fn create_cluster(state: &mut State, call: &Call<'_>) -> Result<Value, Refusal> {
+    let name = call.text("name")?;
+    call.text("roleArn")?;
+    let created = state.clusters.create(call.place(&name));
+    let issuer =
+        created.ok_or_else(|| in_use(format!("Cluster already exists with name: {name}")))?;
+    Ok(described_cluster(call, &name, issuer))
+}
+
+fn described_cluster(call: &Call<'_>, name: &str, issuer: &str) -> Value {
+    let Call { caller, region, .. } = *call;
+    let arn = format!(
+        "arn:{}:eks:{region}:{}:cluster/{name}",
+        caller.partition, caller.account
+    );
+    json!({"cluster": {
+        "name": name,
+        "arn": arn,
+        "status": "ACTIVE",
+        "identity": {"oidc": {"issuer": issuer}},
+    }})
+}
+
+fn create_association(state: &mut State, call: &Call<'_>) -> Result<Value, Refusal> {
+    find(state, call)?;
+    let optional = |member: &str| call.body[member].as_str().map(str::to_owned);
+    let new = NewAssociation {
+        namespace: call.text("namespace")?,
+        service_account: call.text("serviceAccount")?,
+        role: call.text("roleArn")?,
+        target_role: optional("targetRoleArn"),
+        policy: optional("policy"),
+    };
+    let place = call.place(call.cluster);
+    let made = state.clusters.associate(&place, new, call.now);
+    let id = made.map_err(in_use)?;
+    let cluster = find(state, call)?;
+    let made = cluster.associations.iter().find(|it| it.id == id);
+    let made = made.expect("it was made just now");
+    Ok(json!({"association": made.description(call.caller, call.region, call.cluster)}))
+}
+
+fn list(state: &State, call: &Call<'_>) -> Result<Value, Refusal> {
+    let query = form(call.query);
+    let wanted = |key: &str, value: &str| query.get(key).is_none_or(|it| it == value);
+    let cluster = find(state, call)?;
+    let found: Vec<&Association> = cluster
+        .associations
+        .iter()
+        .filter(|it| it.is_seen(call.now))
+        .filter(|it| wanted("namespace", &it.new.namespace))
+        .filter(|it| wanted("serviceAccount", &it.new.service_account))
+        .collect();
+    let (page, next) = page(&found, &query)?;
+    let shown: Vec<Value> = page
+        .iter()
+        .map(|it| it.summary(call.caller, call.region, call.cluster))
+        .collect();
+    Ok(json!({"associations": shown, "nextToken": next}))
+}
+
+/// Returns the association that a call names.
+fn found(state: &State, call: &Call<'_>) -> Result<Value, Refusal> {
+    let cluster = find(state, call)?;
+    let mut seen = cluster
+        .associations
+        .iter()
+        .filter(|it| it.is_seen(call.now));
+    let found = seen.find(|it| it.id == call.id()).ok_or_else(|| {
+        let id = call.id();
+        not_found(format!("No association found for associationId: {id}"))
+    })?;
+    Ok(json!({"association": found.description(call.caller, call.region, call.cluster)}))
 }
 
 /// Cuts a page out of a list; its token is the place of the next one.
@@ -282,6 +351,10 @@ fn page<'a>(
 
 fn not_found(message: String) -> Refusal {
     Refusal::new("ResourceNotFoundException", 404, message)
+}
+
+fn in_use(message: String) -> Refusal {
+    Refusal::new("ResourceInUseException", 409, message)
 }
 
 fn invalid(message: &str) -> Refusal {

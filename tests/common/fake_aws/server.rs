@@ -197,9 +197,12 @@ impl Arrived {
                 || format!("{} {path}", parts.method),
                 |(operation, _)| operation.to_owned(),
             );
+            // What it asks for is in the address, and what it makes in the body.
             let members = form(parts.uri.query().unwrap_or_default()).into_iter();
             let members = members.map(|(name, value)| (name, Value::String(value)));
-            (operation, None, Value::Object(members.collect()))
+            let body = serde_json::from_slice(&bytes);
+            let body = body.unwrap_or_else(|_| Value::Object(members.collect()));
+            (operation, None, body)
         } else {
             let mut parameters = form(&String::from_utf8_lossy(&bytes));
             let operation = parameters.remove("Action").unwrap_or_default();
@@ -388,11 +391,12 @@ fn answer(world: &World, arrived: &Arrived, caller: &Caller) -> Result<Answer, R
             cluster: &cluster.unwrap_or_default(),
             path,
             query: arrived.parts.uri.query().unwrap_or_default(),
+            body: &arrived.body,
             region: &arrived.region,
             caller,
             now,
         };
-        return eks::answer(&world.lock(), &call);
+        return eks::answer(&mut world.lock(), &call);
     }
     let parameters: iam::Parameters = arrived
         .body

@@ -140,7 +140,7 @@ async fn associations_are_listed_in_pages() {
 #[tokio::test]
 async fn what_is_made_or_removed_shows_after_a_while() {
     let (rig, eks) = Rig::with_cluster().await;
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     rig.aws.associations_propagate_in(hour);
     let id = rig.associate("team-a", "search", None);
     assert_eq!(listed(&eks, None, None).await.len(), 0);

@@ -1,5 +1,10 @@
 //! A service account is granted access by the role that AWS says is its own, and by no other.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "an expectation that fails here is a failed test"
+)]
+
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
