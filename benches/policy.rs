@@ -17,6 +17,7 @@ use opensearch_access::api::domain::OpenSearchDomain;
 use opensearch_access::policy::document::Document;
 use opensearch_access::policy::domain::Domain;
 use opensearch_access::policy::plan::{self, Input, Plan};
+use opensearch_access::policy::service_account::Resolutions;
 use opensearch_access::policy::validate::{DomainFacts, GrantKey};
 use opensearch_access::policy::verdict::{self, Verdict};
 use serde_json::json;
@@ -67,6 +68,7 @@ fn judge(grants: &[DomainAccess], domain: &Domain, now: Timestamp) -> BTreeMap<G
         grants,
         domain,
         DomainFacts::default(),
+        &Resolutions::default(),
         &BTreeMap::new(),
         now,
     )

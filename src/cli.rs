@@ -1,5 +1,6 @@
 //! The command line: types of each subcommand, and what each does with the libraries below.
 
+mod cluster;
 mod explain;
 mod import;
 mod lint;
@@ -109,6 +110,8 @@ struct ControllerArgs {
     /// Where to serve /healthz, /readyz and /metrics; port 0 takes a free one, and the log names it.
     #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
     admin_address: SocketAddr,
+    #[command(flatten)]
+    cluster: cluster::Args,
     /// The Lease, in the operator's namespace, that the one replica which reconciles holds.
     #[arg(long, env = "LEASE_NAME", default_value = "opensearch-access")]
     lease_name: String,
@@ -162,6 +165,7 @@ impl From<ControllerArgs> for controller::Config {
         Self {
             namespace: args.namespace,
             admin_address: args.admin_address,
+            cluster: args.cluster.into(),
             lease: (!args.no_leader_election).then_some(lease),
         }
     }

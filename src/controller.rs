@@ -3,7 +3,8 @@
 //! ```text
 //! watch OpenSearchDomain --.
 //! watch DomainAccess ------+--> queue of domains --> burst --> reconcile(domain)
-//! watch Namespace ---------'      (one key each)   (settle)     observe   client
+//! watch Namespace ---------+      (one key each)   (settle)     observe   client
+//! watch ServiceAccount ----'                                    accounts  client
 //!                                                               validate  -
 //!                                                               plan      -   (guards inside)
 //!                                                               apply     client
@@ -14,6 +15,7 @@
 //! - [`queue`]: which change asks for which domain, and how a burst of changes becomes one reconcile
 //! - [`reconcile`]: the page that says what a reconcile does
 //! - [`observe`], [`apply`], [`status`]: its steps that touch the world
+//! - [`accounts`]: the IAM roles of service accounts
 //! - [`finalizer`]: what keeps a grant from going before it is revoked
 //! - [`conditions`]: what users read
 //! - [`state`]: the last applied state, kept in a `ConfigMap`
@@ -29,6 +31,7 @@
 //! lease ends with an error, and writes nothing from the moment on at which its right ran out. Asked
 //! to stop, the controller begins nothing, finishes what is under way, and gives the lease back.
 
+pub mod accounts;
 pub mod apply;
 mod audit;
 pub mod conditions;
@@ -61,6 +64,7 @@ use tracing::{info, warn};
 use self::context::Context;
 use self::queue::Domain;
 use crate::policy::plan::SIZE_BUDGET;
+use crate::policy::trust::Issuer;
 use crate::runtime::admin::{Admin, Readiness};
 use crate::runtime::lease::{self, Candidate, Leadership};
 use crate::runtime::metrics::Metrics;
@@ -83,8 +87,29 @@ pub struct Config {
     pub namespace: String,
     /// Where health, readiness and metrics are served.
     pub admin_address: SocketAddr,
+    /// Which cluster it runs in; without it, no grant can name a service account.
+    pub cluster: Option<ClusterIdentity>,
     /// The lease that the leader holds; none where there is one replica alone.
     pub lease: Option<lease::Config>,
+}
+
+/// The cluster that the controller runs in, by which the roles of service accounts are found and
+/// proven; one of the two is there at least.
+#[derive(Debug, Clone)]
+pub struct ClusterIdentity {
+    /// The EKS cluster, whose Pod Identity associations are asked for.
+    pub eks: Option<EksCluster>,
+    /// The issuer of its service account tokens; without one EKS is asked.
+    pub issuer: Option<Issuer>,
+}
+
+/// An EKS cluster of the operator's own account.
+#[derive(Debug, Clone)]
+pub struct EksCluster {
+    /// Its name.
+    pub name: String,
+    /// Its region; without one the SDK's configuration says.
+    pub region: Option<String>,
 }
 
 /// What runs beside the reconciles; whichever ends ends the process.
@@ -109,7 +134,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .await
         .context("failed to find the cluster")?;
     let mut leadership = tasks.stand(&config, &client);
-    let (queue, stores) = queue::open(&client);
+    let (queue, stores) = queue::open(&client, config.cluster.is_some());
     let context = Context::new(
         client,
         config,

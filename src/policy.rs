@@ -15,6 +15,7 @@
 //! - [`domain`], [`validate`], [`consent`], [`verdict`]: manifests to values that later steps cannot
 //!   find wrong
 //! - [`evidence`]: what AWS and the API server say of them beside
+//! - [`service_account`], [`trust`]: the IAM role of a service account, and what proves it
 //! - [`compile`]: a grant to permissions and identity policies
 //! - [`ownership`]: whose a statement is
 //! - [`plan`], [`guard`]: what to write, and what must not be written
@@ -41,6 +42,8 @@ pub mod matrix;
 pub mod ownership;
 pub mod permission;
 pub mod plan;
+pub mod service_account;
+pub mod trust;
 pub mod validate;
 pub mod verdict;
 

@@ -18,6 +18,8 @@ mod meaning;
 mod program;
 #[path = "plan/refusals.rs"]
 mod refusals;
+#[path = "plan/service_accounts.rs"]
+mod service_accounts;
 
 /// The resource of everything below the domain `logs`.
 const ALL: &str = "arn:aws:es:eu-west-1:111122223333:domain/logs/*";

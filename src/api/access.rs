@@ -352,9 +352,25 @@ pub struct DomainAccessStatus {
     /// `maxDuration`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
+    /// The service accounts that the grant names, with the IAM roles that it is granted to by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub service_accounts: Vec<ResolvedServiceAccount>,
     /// `Ready`, `Accepted`, `ResolvedRefs`, `AccessPolicyApplied`; `IdentityPolicyApplied` where the
     /// grant asks for it, and `PathsEnforced` where the domain does not hold its paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A service account and the IAM role that its pods get.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedServiceAccount {
+    /// The service account's name.
+    pub name: String,
+    /// The role's ARN.
+    pub role_arn: String,
+    /// Where the role was found: `PodIdentityAssociation` or `Annotation`.
+    pub source: String,
 }

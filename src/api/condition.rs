@@ -40,6 +40,12 @@ pub enum Reason {
     OverCeiling,
     /// IAM knows no such role or user.
     PrincipalNotFound,
+    /// The grant's namespace has no such service account.
+    ServiceAccountNotFound,
+    /// The service account has no IAM role: neither a Pod Identity association nor an annotation.
+    RoleNotResolved,
+    /// Nothing but the service account's annotation says that its pods get the role.
+    TrustNotProven,
     /// Whether a principal exists could not be asked; what is granted stays, nothing is added.
     PrincipalUnknown,
     /// The grant would open the domain to the public.
@@ -98,6 +104,9 @@ impl Reason {
             Self::NotPermitted => "NotPermitted",
             Self::OverCeiling => "OverCeiling",
             Self::PrincipalNotFound => "PrincipalNotFound",
+            Self::ServiceAccountNotFound => "ServiceAccountNotFound",
+            Self::RoleNotResolved => "RoleNotResolved",
+            Self::TrustNotProven => "TrustNotProven",
             Self::PrincipalUnknown => "PrincipalUnknown",
             Self::PublicAccess => "PublicAccess",
             Self::AddressesOnVpcDomain => "AddressesOnVpcDomain",

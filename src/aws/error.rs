@@ -71,10 +71,11 @@ pub enum Error {
 pub(super) const NONE: &str = "OK";
 
 /// The codes that are told apart when calls are counted; a service is free to invent others.
-const CODES: [&str; 33] = [
+const CODES: [&str; 38] = [
     "AccessDenied",
     "AccessDeniedException",
     "BaseException",
+    "ClientException",
     "ConcurrentModification",
     "ConflictException",
     "DisabledOperationException",
@@ -86,6 +87,8 @@ const CODES: [&str; 33] = [
     "InternalFailure",
     "InvalidClientTokenId",
     "InvalidInput",
+    "InvalidParameterException",
+    "InvalidRequestException",
     "InvalidSignatureException",
     "InvalidTypeException",
     "LimitExceeded",
@@ -96,8 +99,10 @@ const CODES: [&str; 33] = [
     "NoSuchEntityException",
     "RequestLimitExceeded",
     "ResourceNotFoundException",
+    "ServerException",
     "ServiceFailure",
     "ServiceUnavailable",
+    "ServiceUnavailableException",
     "SignatureDoesNotMatch",
     "Throttling",
     "ThrottlingException",
@@ -198,8 +203,14 @@ impl Error {
                 code,
                 message: shorten(message),
             },
-            "InternalException" | "InternalFailure" | "ServiceFailure" | "ServiceUnavailable"
-            | "BaseException" | "" => Self::Unavailable {
+            "InternalException"
+            | "InternalFailure"
+            | "ServerException"
+            | "ServiceFailure"
+            | "ServiceUnavailable"
+            | "ServiceUnavailableException"
+            | "BaseException"
+            | "" => Self::Unavailable {
                 operation,
                 message: shorten(message),
             },

@@ -28,6 +28,26 @@ pub async fn exists(clients: &Clients, arn: &EntityArn) -> Result<bool, Error> {
     }
 }
 
+/// Reads the trust policy of a role of the session's account, as JSON; `None` where no role exists
+/// under exactly that ARN.
+pub async fn trust_policy(clients: &Clients, role: &EntityArn) -> Result<Option<String>, Error> {
+    let get = clients.iam.get_role().role_name(role.name());
+    match clients.call("GetRole", get.send()).await {
+        Ok(answer) => Ok(answer
+            .role
+            .filter(|found| found.arn == role.as_str())
+            .map(|found| decoded(found.assume_role_policy_document.as_deref()))),
+        Err(Error::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Decodes a document: IAM percent-encodes it (RFC 3986), and the SDK leaves it so.
+fn decoded(document: Option<&str>) -> String {
+    let bytes = percent_decode_str(document.unwrap_or_default());
+    bytes.decode_utf8_lossy().into_owned()
+}
+
 /// Reads an inline policy of a role; `None` where the role or the policy does not exist.
 pub async fn role_policy(
     clients: &Clients,

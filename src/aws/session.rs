@@ -38,6 +38,8 @@ pub struct SessionKey {
 /// The clients of one session.
 #[derive(Debug, Clone)]
 pub struct Clients {
+    /// Elastic Kubernetes Service.
+    pub eks: aws_sdk_eks::Client,
     /// OpenSearch Service.
     pub opensearch: aws_sdk_opensearch::Client,
     /// Identity and Access Management.
@@ -82,6 +84,17 @@ pub struct Sessions {
     base: SdkConfig,
     supervisor: Arc<dyn Supervisor>,
     clients: Mutex<HashMap<SessionKey, Clients>>,
+    /// The operator's own clients, once asked for.
+    own: Mutex<Option<Own>>,
+}
+
+/// The operator itself: its clients, not through any role.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// Its account.
+    pub account: String,
+    /// Its clients.
+    pub clients: Clients,
 }
 
 impl Sessions {
@@ -109,6 +122,7 @@ impl Sessions {
                 .build(),
             supervisor,
             clients: Mutex::new(HashMap::new()),
+            own: Mutex::default(),
         }
     }
 
@@ -123,15 +137,10 @@ impl Sessions {
             return Ok(clients.clone());
         }
         let clients = self.open(key).await;
-        let caller = clients.sts.get_caller_identity();
-        let caller = clients
-            .call("GetCallerIdentity", caller.send())
-            .await
-            .map_err(SessionError::Aws)?;
-        let account = caller.account().unwrap_or_default();
-        if account != key.account {
+        let ours = account_of(&clients).await.map_err(SessionError::Aws)?;
+        if ours != key.account {
             return Err(SessionError::OtherAccount {
-                ours: account.to_owned(),
+                ours,
                 wanted: key.account.clone(),
             });
         }
@@ -160,11 +169,36 @@ impl Sessions {
     }
 
     async fn open(&self, key: &SessionKey) -> Clients {
-        let config = self.config(key).await;
+        self.connect(&self.config(key).await)
+    }
+
+    /// Returns the operator's own clients, for its own account.
+    ///
+    /// `region` is where its cluster is; without one the SDK's own configuration says.
+    ///
+    /// # Errors
+    ///
+    /// Fails where AWS does not say whose credentials they are.
+    pub async fn own(&self, region: Option<&str>) -> Result<Own, Error> {
+        let mut known = self.own.lock().await;
+        if let Some(own) = &*known {
+            return Ok(own.clone());
+        }
+        let mut config = self.base.to_builder();
+        if let Some(region) = region {
+            config.set_region(Region::new(region.to_owned()));
+        }
+        let clients = self.connect(&config.build());
+        let account = account_of(&clients).await?;
+        Ok(known.insert(Own { account, clients }).clone())
+    }
+
+    fn connect(&self, config: &SdkConfig) -> Clients {
         Clients {
-            opensearch: aws_sdk_opensearch::Client::new(&config),
-            iam: aws_sdk_iam::Client::new(&config),
-            sts: aws_sdk_sts::Client::new(&config),
+            eks: aws_sdk_eks::Client::new(config),
+            opensearch: aws_sdk_opensearch::Client::new(config),
+            iam: aws_sdk_iam::Client::new(config),
+            sts: aws_sdk_sts::Client::new(config),
             supervisor: Arc::clone(&self.supervisor),
         }
     }
@@ -194,6 +228,13 @@ impl Sessions {
         });
         builder.credentials_provider(credentials).build()
     }
+}
+
+/// Asks AWS whose credentials a session has.
+async fn account_of(clients: &Clients) -> Result<String, Error> {
+    let caller = clients.sts.get_caller_identity();
+    let caller = clients.call("GetCallerIdentity", caller.send()).await?;
+    Ok(caller.account().unwrap_or_default().to_owned())
 }
 
 /// Reports how each call for a role's credentials ended; the SDK makes it by itself.

@@ -217,7 +217,14 @@ fn identity(result: &Result<(), AwsError>) -> Statement {
 pub fn refused(rejection: &Rejection) -> Vec<Statement> {
     let (reason, message) = (rejection.reason, rejection.to_string());
     let fails = |type_| Statement::fails(type_, reason, message.clone());
-    let found = matches!(reason, Reason::PrincipalNotFound | Reason::DomainNotFound);
+    let found = matches!(
+        reason,
+        Reason::DomainNotFound
+            | Reason::PrincipalNotFound
+            | Reason::RoleNotResolved
+            | Reason::ServiceAccountNotFound
+            | Reason::TrustNotProven
+    );
     vec![
         fails(ty::READY),
         if found {

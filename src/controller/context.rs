@@ -9,6 +9,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, ResourceExt};
 
 use super::Config;
+use super::accounts::Accounts;
 use super::audit::UnansweredWrites;
 use super::observe::session_name;
 use super::orphan::Orphans;
@@ -22,7 +23,7 @@ use crate::runtime::lease::Leadership;
 use crate::runtime::metrics::Metrics;
 
 /// How long it is believed that a principal exists.
-const FOUND_FOR: Duration = Duration::from_mins(5);
+pub(super) const FOUND_FOR: Duration = Duration::from_mins(5);
 
 /// How long it is believed that a principal does not exist: short, since the usual reason is that
 /// it is about to.
@@ -48,6 +49,8 @@ pub struct Context {
     pub stores: Stores,
     /// AWS.
     pub sessions: Sessions,
+    /// What AWS said of service accounts.
+    pub accounts: Accounts,
     /// Kubernetes Events.
     pub recorder: Recorder,
     /// Changes that wait for more to come.
@@ -117,6 +120,7 @@ impl Context {
                 leadership,
             }))
             .await,
+            accounts: Accounts::default(),
             bursts: Arc::default(),
             orphans: Orphans::default(),
             quarantine: Quarantine::default(),

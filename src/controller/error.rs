@@ -12,6 +12,7 @@ use super::state;
 use crate::api::condition::Reason;
 use crate::aws::error::Error as AwsError;
 use crate::aws::session::SessionError;
+use crate::policy::service_account::AccountName;
 
 /// Why a reconcile could not go on. All of these pass by themselves or by somebody's doing, so all
 /// are tried again; what a spec change alone can put right is an outcome, not an error.
@@ -50,6 +51,12 @@ pub enum Error {
     /// The access policy cannot be read.
     #[error("{0}")]
     PolicyUnreadable(#[source] crate::policy::document::Error),
+    /// The last applied state is missing, and without it and without AWS nobody knows what a grant
+    /// to a service account has in the policy.
+    #[error(
+        "the record of what was written is missing, and the role of service account {0}, by which its statements would be known again, cannot be asked for: nothing is written until it can"
+    )]
+    UnknownRole(AccountName),
     /// What was seen is older than what the API server holds.
     #[error("the operator's view of the cluster is behind; it looks again")]
     Stale,
@@ -81,6 +88,7 @@ impl Error {
             Self::NoDomain(_) => Reason::DomainNotFound,
             Self::PolicyUnreadable(_) => Reason::PolicyUnreadable,
             Self::State(_) => Reason::StateUnavailable,
+            Self::UnknownRole(_) => Reason::PrincipalUnknown,
             Self::Kubernetes { .. } | Self::Stale | Self::WatchEnded | Self::TimedOut(_) => {
                 Reason::Unavailable
             }

@@ -32,10 +32,10 @@ use crate::policy::validate::GrantKey;
 use crate::policy::verdict::{NamespaceLabels, Verdict};
 
 /// How many principals are looked up at a time.
-const LOOKUPS: usize = 8;
+pub(super) const LOOKUPS: usize = 8;
 
 /// The longest that all look-ups may take together: what grants wait for, revocations must not.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
 
 /// A domain and its grants, as the cluster has them.
 pub struct Cluster {

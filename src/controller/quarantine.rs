@@ -27,7 +27,6 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use self::suspects::{Held, Suspects};
-use crate::api::arn::EntityKind;
 use crate::api::condition::Reason;
 use crate::policy::Rejection;
 use crate::policy::document::{Document, Statement};
@@ -182,12 +181,7 @@ fn judge(
     grant.principals.iter().enumerate().find_map(|(index, principal)| {
         let name = spelling(principal, domain)?;
         let held = held(&name)?;
-        let field = match principal {
-            Principal::Entity(arn) if arn.kind() == EntityKind::Role => "iamRole.arn",
-            Principal::Entity(_) => "iamUser.arn",
-            Principal::Account(_) | Principal::Anyone => "account.id",
-        };
-        let field = format!("spec.principals[{index}].{field}");
+        let field = principal.field(index);
         Some(match held {
             Held::Refused => Verdict::Refused(Rejection::new(
                 Reason::PrincipalNotFound,
@@ -214,7 +208,10 @@ fn named(grant: &GrantKey) -> String {
 /// Returns a principal as the policy spells it; `None` for what every policy may name.
 fn spelling(principal: &Principal, domain: &Domain) -> Option<String> {
     match principal {
-        Principal::Entity(arn) => Some(arn.to_string()),
+        // A valid grant has one role for a service account.
+        Principal::Entity(_) | Principal::ServiceAccount(_) => {
+            principal.entities().first().map(ToString::to_string)
+        }
         Principal::Account(account) => Some(format!(
             "arn:{}:iam::{account}:root",
             domain.arn.partition()

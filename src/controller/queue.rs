@@ -13,9 +13,11 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 
+use super::accounts::AccountMeta;
 use crate::api::access::DomainAccess;
 use crate::api::domain::OpenSearchDomain;
 use crate::policy::evidence::names;
+use crate::policy::service_account::{AccountName, ROLE_ANNOTATION};
 
 /// A domain as it was read; one that cannot be parsed does not stop the watch.
 pub type Domain = DeserializeGuard<OpenSearchDomain>;
@@ -45,6 +47,8 @@ pub struct Stores {
     pub grants: Store<Grant>,
     /// Every namespace.
     pub namespaces: Store<NamespaceMeta>,
+    /// Every service account; none where grants cannot name them.
+    pub accounts: Option<Store<AccountMeta>>,
 }
 
 impl Stores {
@@ -56,7 +60,22 @@ impl Stores {
     pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
         self.domains.wait_until_ready().await?;
         self.grants.wait_until_ready().await?;
-        self.namespaces.wait_until_ready().await
+        self.namespaces.wait_until_ready().await?;
+        match &self.accounts {
+            Some(accounts) => accounts.wait_until_ready().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the domains of the grants that name a service account.
+    fn domains_of(&self, account: &AccountName) -> Vec<ObjectRef<Domain>> {
+        let grants = self.grants.state();
+        let grants = grants.iter().filter_map(|grant| grant.0.as_ref().ok());
+        let naming = grants.filter(|grant| AccountName::all_of(grant).any(|it| it == *account));
+        let domains: HashSet<&str> = naming
+            .map(|grant| grant.spec.domain_ref.name.as_str())
+            .collect();
+        domains.into_iter().map(ObjectRef::new).collect()
     }
 
     /// Returns every domain that is there, or that a grant names.
@@ -85,18 +104,22 @@ pub struct Queue {
     domains: reflector::store::Writer<Domain>,
     grants: reflector::store::Writer<Grant>,
     namespaces: reflector::store::Writer<NamespaceMeta>,
+    accounts: Option<reflector::store::Writer<AccountMeta>>,
 }
 
-/// Prepares the watches, and the stores that they fill.
+/// Prepares the watches, and the stores that they fill; that of service accounts only where grants
+/// can name them.
 #[must_use]
-pub fn open(client: &Client) -> (Queue, Stores) {
+pub fn open(client: &Client, with_accounts: bool) -> (Queue, Stores) {
     let domains = reflector::store::Writer::default();
     let grants = reflector::store::Writer::default();
     let namespaces = reflector::store::Writer::default();
+    let accounts = with_accounts.then(reflector::store::Writer::default);
     let stores = Stores {
         domains: domains.as_reader(),
         grants: grants.as_reader(),
         namespaces: namespaces.as_reader(),
+        accounts: accounts.as_ref().map(reflector::store::Writer::as_reader),
     };
     (
         Queue {
@@ -105,6 +128,7 @@ pub fn open(client: &Client) -> (Queue, Stores) {
             domains,
             grants,
             namespaces,
+            accounts,
         },
         stores,
     )
@@ -120,7 +144,6 @@ impl Queue {
         bursts: Arc<Bursts>,
     ) -> impl Stream<Item = Result<ObjectRef<Domain>, Infallible>> + Send {
         let stores = self.stores;
-        let bursts_keep = Arc::clone(&bursts);
         let by_labels = |domain: &OpenSearchDomain| {
             let mut consent = domain.spec.consent.iter();
             consent.any(|entry| entry.namespace_selector.is_some())
@@ -135,13 +158,9 @@ impl Queue {
                     .collect()
             }
         };
-        let all = move || -> Vec<ObjectRef<Domain>> {
-            let domains = stores.domains.state();
-            bursts_keep.keep(&stores);
-            domains
-                .iter()
-                .map(|domain| ObjectRef::from_obj(&**domain))
-                .collect()
+        let all = {
+            let (stores, bursts) = (stores.clone(), Arc::clone(&bursts));
+            move || bursts.after_list(&stores)
         };
         let domains = {
             let (all, bursts) = (all.clone(), Arc::clone(&bursts));
@@ -194,6 +213,10 @@ impl Queue {
                 _ => Vec::new(),
             })
         };
+        let accounts = self.accounts.map(|writer| {
+            let bursts = Arc::clone(&bursts);
+            accounts(self.client.clone(), writer, stores, bursts, all.clone()).boxed()
+        });
         let namespaces = watcher(
             Api::<NamespaceMeta>::all(self.client),
             watcher::Config::default(),
@@ -214,10 +237,44 @@ impl Queue {
             Some(watcher::Event::InitDone) => all(),
             _ => Vec::new(),
         });
-        stream::select_all([domains.boxed(), grants.boxed(), namespaces.boxed()])
+        let all = [domains.boxed(), grants.boxed(), namespaces.boxed()];
+        stream::select_all(all.into_iter().chain(accounts))
             .flat_map(stream::iter)
             .map(Ok)
     }
+}
+
+/// Watches service accounts, and gives the domains of the grants that name one whose role changed;
+/// after a list, `all`.
+fn accounts(
+    client: Client,
+    writer: reflector::store::Writer<AccountMeta>,
+    stores: Stores,
+    bursts: Arc<Bursts>,
+    all: impl Fn() -> Vec<ObjectRef<Domain>> + Send + 'static,
+) -> impl Stream<Item = Vec<ObjectRef<Domain>>> + Send {
+    let note = move |account: &AccountMeta, gone| {
+        let changed = bursts.account(account, gone)?;
+        Some(stores.domains_of(&changed))
+    };
+    watcher(
+        Api::<AccountMeta>::all(client),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    // Often the largest part, and of no use here.
+    .modify(|account| account.metadata.managed_fields = None)
+    .reflect(writer)
+    .map(move |event| match logged(event) {
+        Some(watcher::Event::Apply(account)) => note(&account, false).unwrap_or_default(),
+        Some(watcher::Event::Delete(account)) => note(&account, true).unwrap_or_default(),
+        Some(watcher::Event::InitApply(account)) => {
+            note(&account, false);
+            Vec::new()
+        }
+        Some(watcher::Event::InitDone) => all(),
+        _ => Vec::new(),
+    })
 }
 
 fn logged<K>(event: watcher::Result<watcher::Event<K>>) -> Option<watcher::Event<K>> {
@@ -239,6 +296,8 @@ struct BurstState {
     seen: HashMap<String, Seen>,
     /// The labels of each namespace.
     labels: HashMap<String, BTreeMap<String, String>>,
+    /// The annotated role of each service account.
+    roles: HashMap<AccountName, Option<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -281,7 +340,30 @@ impl Bursts {
         state.labels.insert(name, labels.clone()) != Some(labels)
     }
 
-    /// Forgets the objects that went while nobody watched.
+    /// Takes note of a service account's event; names it if its role is another than before.
+    fn account(&self, account: &AccountMeta, gone: bool) -> Option<AccountName> {
+        let name = AccountName::new(
+            account.namespace().as_deref().unwrap_or_default(),
+            &account.name_any(),
+        );
+        let mut state = self.lock();
+        let changed = if gone {
+            state.roles.remove(&name).is_some()
+        } else {
+            let role = account.annotations().get(ROLE_ANNOTATION).cloned();
+            state.roles.insert(name.clone(), role.clone()) != Some(role)
+        };
+        changed.then_some(name)
+    }
+
+    /// Gives every domain, and forgets the objects that went while nobody watched.
+    fn after_list(&self, stores: &Stores) -> Vec<ObjectRef<Domain>> {
+        self.keep(stores);
+        let domains = stores.domains.state();
+        let domains = domains.iter();
+        domains.map(|it| ObjectRef::from_obj(&**it)).collect()
+    }
+
     fn keep(&self, stores: &Stores) {
         let domains = stores.domains.state();
         let grants = stores.grants.state();
@@ -295,6 +377,14 @@ impl Bursts {
         let mut state = self.lock();
         state.seen.retain(|uid, _| uids.contains(uid));
         state.labels.retain(|name, _| names.contains(name));
+        if let Some(accounts) = &stores.accounts {
+            let accounts = accounts.state();
+            let names: HashSet<AccountName> = accounts
+                .iter()
+                .map(|it| AccountName::new(&it.namespace().unwrap_or_default(), &it.name_any()))
+                .collect();
+            state.roles.retain(|name, _| names.contains(name));
+        }
     }
 
     /// Takes note of a grant's event, and gives the domains to look at; `None` where it cannot be

@@ -13,7 +13,7 @@ use super::context::{Context, MISSING_FOR};
 use super::error::Error;
 use super::quarantine::tries::{Tried, Tries};
 use super::queue::Domain as Guarded;
-use super::{audit, finalizer, observe, status};
+use super::{accounts, audit, finalizer, observe, status};
 use crate::api::condition::Reason;
 use crate::api::domain::DeletionPolicy;
 use crate::policy::Rejection;
@@ -141,11 +141,16 @@ async fn reconcile_domain(
     let observed = observe::aws(context, domain).await?;
     audit::read_back(context, domain, &cluster.object, &observed).await;
 
+    // find the roles of service accounts (client)
+    let roles = accounts::resolve(context, domain, cluster, &observed).await;
+    accounts::confirm_known(cluster, &observed, &roles)?;
+
     // validate (no client), but for the principals' existence (client)
     let mut grants = verdict::of_all(
         cluster.grants.iter().map(AsRef::as_ref),
         domain,
         observed.domain.facts,
+        &roles,
         &cluster.labels,
         now,
     );
@@ -164,6 +169,7 @@ async fn reconcile_domain(
         cluster.grants.iter().map(AsRef::as_ref),
         domain,
         observed.domain.facts,
+        &roles,
     );
     let plan_of = |grants: &BTreeMap<GrantKey, Verdict>| {
         plan::plan(&Input {
@@ -314,7 +320,10 @@ fn next(
             Outcome::Refused(rejection) | Outcome::Undecided(rejection)
                 if matches!(
                     rejection.reason,
-                    Reason::PrincipalNotFound | Reason::PrincipalUnknown
+                    Reason::PrincipalNotFound
+                        | Reason::PrincipalUnknown
+                        | Reason::RoleNotResolved
+                        | Reason::TrustNotProven
                 ) =>
             {
                 wait = wait.min(MISSING_FOR);

@@ -18,7 +18,7 @@ use super::context::Context;
 use super::error::Error;
 use super::observe::{Cluster, Observed};
 use super::queue::Domain as GuardedDomain;
-use crate::api::access::{DomainAccess, DomainAccessStatus};
+use crate::api::access::{DomainAccess, DomainAccessStatus, ResolvedServiceAccount};
 use crate::api::condition::{Reason, Statement, condition_type as ty, conditions};
 use crate::api::domain::{
     AccessPolicyStatus, GrantCounts, OpenSearchDomain, OpenSearchDomainStatus,
@@ -59,16 +59,13 @@ pub async fn reconciled(
                 }
             }
         }
-        let expires_at = match outcome {
-            Outcome::Granted { expires_at, .. } => expires_at.map(Time),
-            _ => None,
-        };
+        let shown = shown(outcome);
         // Its finalizer is taken off right after this, under the version that was looked at.
         let goes = *outcome == Outcome::Deleting
             && super::reconcile::is_revoked(plan, applied, observed)
             && !applied.attached_still.contains(&key.uid);
         if let Some(object) = object.filter(|_| !goes) {
-            statuses.push((Arc::clone(object), said, expires_at));
+            statuses.push((Arc::clone(object), said, shown));
         }
     }
     let last = observed.kept.state.as_ref();
@@ -191,7 +188,7 @@ pub async fn rivalled(
     let statuses = cluster
         .grants
         .iter()
-        .map(|grant| (Arc::clone(grant), said.to_vec(), None))
+        .map(|grant| (Arc::clone(grant), said.to_vec(), Shown::default()))
         .collect();
     write_grants(context, statuses, now).await;
     Ok(())
@@ -229,7 +226,7 @@ async fn blocked(
         ]
     };
     let statuses = unseen
-        .map(|grant| (Arc::clone(grant), said(), None))
+        .map(|grant| (Arc::clone(grant), said(), Shown::default()))
         .collect();
     write_grants(context, statuses, now).await;
     Ok(())
@@ -268,22 +265,58 @@ pub async fn orphaned(
     );
     let mut said = said::refused(&rejection);
     said.retain(|statement| statement.type_ != ty::ACCEPTED);
-    write_grants(context, vec![(Arc::clone(grant), said, None)], now).await;
+    let statuses = vec![(Arc::clone(grant), said, Shown::default())];
+    write_grants(context, statuses, now).await;
     Ok(())
 }
 
-type GrantStatus = (Arc<DomainAccess>, Vec<Statement>, Option<Time>);
+type GrantStatus = (Arc<DomainAccess>, Vec<Statement>, Shown);
+
+/// What a grant's status shows beside its conditions.
+#[derive(Default)]
+struct Shown {
+    expires_at: Option<Time>,
+    service_accounts: Vec<ResolvedServiceAccount>,
+}
+
+/// Returns what to show of a grant beside its conditions; each service account once.
+fn shown(outcome: &Outcome) -> Shown {
+    let Outcome::Granted {
+        expires_at,
+        service_accounts,
+        ..
+    } = outcome
+    else {
+        return Shown::default();
+    };
+    let accounts: BTreeMap<&str, ResolvedServiceAccount> = service_accounts
+        .iter()
+        .filter_map(|account| {
+            let resolved = ResolvedServiceAccount {
+                name: account.name.clone(),
+                role_arn: account.roles.first()?.to_string(),
+                source: account.proof?.source().to_owned(),
+            };
+            Some((account.name.as_str(), resolved))
+        })
+        .collect();
+    Shown {
+        expires_at: expires_at.map(Time),
+        service_accounts: accounts.into_values().collect(),
+    }
+}
 
 /// Writes statuses of grants; tells whether all could be. One that cannot must not keep the others
 /// from going on: whoever may forbid it in one namespace must not decide about another's.
 async fn write_grants(context: &Context, statuses: Vec<GrantStatus>, now: Timestamp) -> bool {
     stream::iter(statuses)
-        .map(|(object, said, expires_at)| async move {
+        .map(|(object, said, shown)| async move {
             let before = object.status.clone().unwrap_or_default();
             let generation = object.metadata.generation;
             let status = DomainAccessStatus {
                 observed_generation: generation,
-                expires_at,
+                expires_at: shown.expires_at,
+                service_accounts: shown.service_accounts,
                 conditions: conditions(&before.conditions, said, generation, now),
             };
             if status == before {

@@ -200,7 +200,9 @@ fn of_grant(key: &GrantKey) -> String {
 /// Returns the finding of a grant or domain that is refused: its rule is the reason that the
 /// condition would carry.
 fn refused(rejection: &Rejection) -> Finding {
-    let severity = if rejection.reason == Reason::Expired {
+    // What only AWS knows is no fault of the manifests.
+    let harmless = [Reason::Expired, Reason::PrincipalUnknown];
+    let severity = if harmless.contains(&rejection.reason) {
         Severity::Warning
     } else {
         Severity::Error

@@ -17,6 +17,7 @@ use crate::api::access::DomainAccess;
 use crate::api::domain::OpenSearchDomain;
 use crate::api::name::GROUP;
 use crate::policy::Rejection;
+use crate::policy::service_account::{AccountName, ROLE_ANNOTATION};
 use crate::policy::verdict::NamespaceLabels;
 
 /// The one version of the group.
@@ -90,6 +91,8 @@ pub struct Manifests {
     pub grants: BTreeMap<GrantName, Sourced<DomainAccess>>,
     /// The labels of the namespaces that are among the manifests.
     pub labels: NamespaceLabels,
+    /// The annotated roles of the service accounts that are among the manifests.
+    pub accounts: BTreeMap<AccountName, Option<String>>,
     /// Domains that cannot be used, by name.
     pub unusable_domains: BTreeMap<String, Sourced<Vec<Rejection>>>,
     /// Grants that cannot be used, though it is known which they are.
@@ -284,6 +287,18 @@ impl Manifests {
             // What is no label would be refused by the API server, and none of our business.
             self.labels
                 .insert(name, serde_json::from_value(labels).unwrap_or_default());
+            return;
+        }
+        if version == "v1" && kind == "ServiceAccount" {
+            let namespace = match text("/metadata/namespace") {
+                none if none.is_empty() => "default".to_owned(),
+                namespace => namespace,
+            };
+            let annotations = document.pointer("/metadata/annotations");
+            let role = annotations.and_then(|all| all.get(ROLE_ANNOTATION));
+            let role = role.and_then(Value::as_str).map(str::to_owned);
+            self.accounts
+                .insert(AccountName::new(&namespace, &name), role);
             return;
         }
         if version.split('/').next() != Some(GROUP) {

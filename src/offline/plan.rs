@@ -8,7 +8,8 @@
 //! domain counts as having fine-grained access control where its manifest has `fineGrainedAccess`.
 //! Without a cluster, a namespace has the labels that its manifest gives it, if it is there. With
 //! both, one thing stays unknown: whom the operator keeps out at the moment since AWS refused a
-//! policy that named them, which is in its memory alone.
+//! policy that named them, which is in its memory alone. A service account has the role that its
+//! manifest's annotation names, which is not proven.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,7 @@ use crate::policy::document::{Document, Statement};
 use crate::policy::domain::Domain;
 use crate::policy::ownership::LastApplied;
 use crate::policy::plan::{self, Input, Outcome, Plan};
+use crate::policy::service_account::{Proof, ROLE_ANNOTATION, Resolution, Resolutions, annotated};
 use crate::policy::validate::{DomainFacts, GrantKey, ValidatedGrant};
 use crate::policy::verdict::{self, NamespaceLabels, Verdict};
 use crate::policy::{Rejection, canonical, evidence, guard};
@@ -172,6 +174,39 @@ fn labels(manifests: &Manifests) -> NamespaceLabels {
     labels
 }
 
+/// Takes the annotation of each service account that is among the manifests for its role; what AWS
+/// says of it is not known.
+fn accounts(manifests: &Manifests) -> Resolutions {
+    let found = manifests.accounts.iter().map(|(account, role)| {
+        let resolution = match role.as_deref().map(annotated) {
+            None => Resolution::Unknown(format!(
+                "its manifest has no annotation {ROLE_ANNOTATION}, and whether a Pod Identity association gives it a role only AWS knows"
+            )),
+            Some(Ok(role)) => Resolution::Role(role, Proof::Unchecked),
+            Some(Err(refused)) => refused,
+        };
+        (account.clone(), resolution)
+    });
+    let otherwise = "its role is not known without a cluster and AWS: add its manifest, whose annotation then counts, or name the role by iamRole.arn";
+    Resolutions::new(found.collect(), None, Reason::PrincipalUnknown, otherwise)
+}
+
+/// Returns what the author of a grant should know of its service accounts.
+fn unchecked(grant: &ValidatedGrant) -> Option<String> {
+    let unchecked = grant
+        .service_accounts()
+        .filter(|it| it.proof == Some(Proof::Unchecked));
+    let said: Vec<String> = unchecked
+        .flat_map(|it| it.roles.iter().map(|role| format!("{} is {role}", it.name)))
+        .collect();
+    (!said.is_empty()).then(|| {
+        format!(
+            "service accounts are taken by their annotation ({}), which is not proven without AWS: the operator grants by it only if no Pod Identity association names another role and the role's trust policy lets the service account in",
+            said.join(", ")
+        )
+    })
+}
+
 /// Reports a domain whose manifest breaks rules: what is in its policy stays.
 fn unusable_domain(name: &str, broken: &[Rejection], current: &Current) -> DomainReport {
     let observed = current.policies.get(name).cloned().unwrap_or_default();
@@ -264,7 +299,9 @@ pub fn world(domain: Domain, manifests: &Manifests, current: &Current, now: Time
     let metadata = object.map(|it| &it.metadata);
     let last = current.applied.get(&domain.name);
 
-    let mut verdicts = verdict::of_all(&objects, &domain, facts, &labels(manifests), now);
+    let accounts = accounts(manifests);
+    let labels = labels(manifests);
+    let mut verdicts = verdict::of_all(&objects, &domain, facts, &accounts, &labels, now);
     evidence::add_unreadable(&mut verdicts, &current.unreadable, last);
     if metadata.is_some_and(|it| it.deletion_timestamp.is_some()) {
         for verdict in verdicts.values_mut() {
@@ -273,7 +310,7 @@ pub fn world(domain: Domain, manifests: &Manifests, current: &Current, now: Time
     }
     evidence::judge_principals(&mut verdicts, &domain.account, &current.principals);
 
-    let held = verdict::held(&objects, &domain, facts);
+    let held = verdict::held(&objects, &domain, facts, &accounts);
     let observed = current.policies.get(&domain.name);
     let observed = observed.cloned().unwrap_or_default();
     let annotations = metadata.and_then(|it| it.annotations.as_ref());
@@ -330,6 +367,15 @@ fn domain_report(world: World) -> DomainReport {
         ..DomainReport::default()
     };
     for key in verdicts.keys() {
+        if let Some(Verdict::Valid(grant)) = verdicts.get(key)
+            && let Some(message) = unchecked(grant)
+        {
+            report.warnings.push(Warning {
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+                message,
+            });
+        }
         match plan.outcomes.get(key) {
             Some(Outcome::Refused(rejection) | Outcome::Undecided(rejection)) => {
                 let file = files.get(key).map(String::as_str).unwrap_or_default();

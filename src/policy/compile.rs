@@ -176,14 +176,19 @@ fn permissions(grant: &ValidatedGrant, domain: &Domain, facts: DomainFacts) -> P
     let resources = resources(grant, domain, facts);
     let condition: Arc<str> = condition(&grant.restrictions).into();
     let mut permissions = Permissions::default();
-    for principal in &grant.principals {
-        let principal: Arc<str> = match principal {
-            Principal::Entity(arn) => arn.as_str().into(),
-            Principal::Account(account) => {
-                format!("arn:{}:iam::{account}:root", domain.arn.partition()).into()
+    let names = |principal: &Principal| -> Vec<Arc<str>> {
+        match principal {
+            Principal::Entity(_) | Principal::ServiceAccount(_) => {
+                let entities = principal.entities().iter();
+                entities.map(|arn| arn.as_str().into()).collect()
             }
-            Principal::Anyone => ANYONE.into(),
-        };
+            Principal::Account(account) => {
+                vec![format!("arn:{}:iam::{account}:root", domain.arn.partition()).into()]
+            }
+            Principal::Anyone => vec![ANYONE.into()],
+        }
+    };
+    for principal in grant.principals.iter().flat_map(names) {
         for (resource, actions) in &resources {
             let permission = Permission {
                 effect: Effect::Allow,

@@ -7,8 +7,10 @@ use kube::core::SelectorExt;
 
 use super::compile::{self, PathScope};
 use super::domain::{Domain, Limits, TEMPLATE};
+use super::service_account::Proof;
 use super::validate::{Principal, ValidatedGrant, end_of};
 use super::{Rejection, address, glob};
+use crate::api::arn::EntityArn;
 use crate::api::condition::Reason;
 
 /// Finds the ceiling for grants of a namespace: the first entry that names it, or else the first
@@ -41,6 +43,16 @@ pub(super) fn limits<'a>(
     })
 }
 
+/// Tells whether a namespace has consent to name its service accounts.
+#[must_use]
+pub fn lets_in_accounts(
+    domain: &Domain,
+    namespace: &str,
+    labels: Option<&BTreeMap<String, String>>,
+) -> bool {
+    limits(domain, namespace, labels).is_ok_and(|limits| limits.service_accounts)
+}
+
 fn over(field: impl Into<String>, rule: impl Into<String>) -> Rejection {
     Rejection::new(Reason::OverCeiling, field, rule)
 }
@@ -60,13 +72,7 @@ pub(super) fn check(
     )?;
     let arns: Vec<String> = limits.arns.iter().map(fill).collect();
     for (index, principal) in grant.principals.iter().enumerate() {
-        check_principal(
-            grant,
-            principal,
-            &format!("spec.principals[{index}]"),
-            limits,
-            &arns,
-        )?;
+        check_principal(grant, principal, index, limits, &arns)?;
     }
     for (index, block) in grant.restrictions.source_ips.iter().enumerate() {
         if !limits.source_ips.is_empty() && !address::is_within(*block, &limits.source_ips) {
@@ -183,52 +189,60 @@ fn describe(limits: &Limits) -> String {
 fn check_principal(
     grant: &ValidatedGrant,
     principal: &Principal,
-    field: &str,
+    index: usize,
     limits: &Limits,
     arns: &[String],
 ) -> Result<(), Rejection> {
+    let field = principal.field(index);
     match principal {
         Principal::Anyone if limits.anonymous => Ok(()),
-        Principal::Anyone => Err(over(
-            format!("{field}.anonymous"),
-            "the ceiling does not allow unsigned access",
-        )),
+        Principal::Anyone => Err(over(field, "the ceiling does not allow unsigned access")),
         Principal::Account(account) if limits.whole_accounts.contains(account) => Ok(()),
         Principal::Account(account) => Err(over(
-            format!("{field}.account.id"),
+            field,
             format!(
                 "the ceiling does not allow account {account} as a whole (principals.wholeAccounts)"
             ),
         )),
-        Principal::Entity(arn) => {
-            let organizations = &grant.restrictions.principal_org_ids;
-            let in_organization = !organizations.is_empty()
-                && organizations
-                    .iter()
-                    .all(|id| limits.organization_ids.contains(id));
-            let allowed = limits
-                .accounts
-                .iter()
-                .any(|account| account == arn.account())
-                || arns
-                    .iter()
-                    .any(|pattern| glob::matches(pattern, arn.as_str()))
-                || in_organization;
-            if allowed {
-                return Ok(());
+        Principal::Entity(arn) if is_allowed(grant, arn, limits, arns) => Ok(()),
+        Principal::Entity(arn) => Err(over(
+            field,
+            format!(
+                "{arn} is not among the principals that the ceiling allows (principals.accounts, principals.arns, principals.organizationIds)"
+            ),
+        )),
+        Principal::ServiceAccount(_) if !limits.service_accounts => Err(over(
+            field,
+            "the ceiling does not allow service accounts (principals.serviceAccounts)",
+        )),
+        Principal::ServiceAccount(account) if account.proof == Some(Proof::Annotation) => {
+            let mut roles = account.roles.iter();
+            match roles.find(|role| !is_allowed(grant, role, limits, arns)) {
+                None => Ok(()),
+                Some(role) => Err(over(
+                    field,
+                    format!(
+                        "service account {}: its role {role} is of another account, whose trust policy the operator cannot read, and not among the principals that the ceiling allows (principals.accounts, principals.arns, principals.organizationIds)",
+                        account.name
+                    ),
+                )),
             }
-            Err(over(
-                format!(
-                    "{field}.{}",
-                    match arn.kind() {
-                        crate::api::arn::EntityKind::Role => "iamRole.arn",
-                        crate::api::arn::EntityKind::User => "iamUser.arn",
-                    }
-                ),
-                format!(
-                    "{arn} is not among the principals that the ceiling allows (principals.accounts, principals.arns, principals.organizationIds)"
-                ),
-            ))
         }
+        Principal::ServiceAccount(_) => Ok(()),
     }
+}
+
+/// Tells whether a ceiling allows a role or a user by name.
+fn is_allowed(grant: &ValidatedGrant, arn: &EntityArn, limits: &Limits, arns: &[String]) -> bool {
+    let organizations = &grant.restrictions.principal_org_ids;
+    let in_organization = !organizations.is_empty()
+        && organizations
+            .iter()
+            .all(|id| limits.organization_ids.contains(id));
+    let of_account = |account: &String| account == arn.account();
+    limits.accounts.iter().any(of_account)
+        || arns
+            .iter()
+            .any(|pattern| glob::matches(pattern, arn.as_str()))
+        || in_organization
 }

@@ -22,6 +22,7 @@ use self::element::{matches_action, matches_resource};
 use super::document::Document;
 use crate::api::arn::DomainArn;
 
+pub(super) use self::condition::holds;
 pub use self::condition::{Context, Known};
 pub use self::question::{Invalid, Question};
 

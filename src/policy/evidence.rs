@@ -8,9 +8,9 @@ use kube::ResourceExt;
 
 use super::Rejection;
 use super::ownership::LastApplied;
-use super::validate::{GrantKey, Principal, ValidatedGrant};
+use super::validate::{GrantKey, ValidatedGrant};
 use super::verdict::Verdict;
-use crate::api::arn::{EntityArn, EntityKind};
+use crate::api::arn::EntityArn;
 use crate::api::condition::Reason;
 use crate::api::domain::OpenSearchDomain;
 
@@ -54,23 +54,18 @@ fn doubt(
     account: &str,
     answers: &BTreeMap<EntityArn, Existence>,
 ) -> Option<Rejection> {
-    let principals = grant.principals.iter().enumerate();
-    principals.into_iter().find_map(|(index, principal)| {
-        let Principal::Entity(arn) = principal else {
-            return None;
-        };
-        let kind = arn.kind();
-        let field = match kind {
-            EntityKind::Role => format!("spec.principals[{index}].iamRole.arn"),
-            EntityKind::User => format!("spec.principals[{index}].iamUser.arn"),
-        };
+    let named = grant.principals.iter().enumerate();
+    let mut named =
+        named.flat_map(|(index, it)| it.entities().iter().map(move |arn| (index, it, arn)));
+    named.find_map(|(index, principal, arn)| {
+        let field = principal.field(index);
         let missing = |since: &str| {
             Rejection::new(
                 Reason::PrincipalNotFound,
                 field.clone(),
                 format!(
                     "account {account} has no IAM {} {arn}{since}: create it, or correct the ARN, its path included",
-                    kind.as_str()
+                    arn.kind().as_str()
                 ),
             )
         };

@@ -20,6 +20,7 @@ use super::compile::Compiler;
 use super::document::{Document, Statement};
 use super::domain::Domain;
 use super::permission::{Permission, Permissions};
+use super::service_account::Resolutions;
 use super::validate::{self, DomainFacts};
 use super::{Rejection, canonical};
 use crate::api::access::{Conditions, DomainAccess, Principal};
@@ -118,7 +119,8 @@ fn compiled(
     let mut permissions = Permissions::default();
     let mut kept = Vec::new();
     for object in grants {
-        if let Ok(grant) = validate::grant(&object, domain, facts, None, Timestamp::UNIX_EPOCH) {
+        let (accounts, then) = (Resolutions::default(), Timestamp::UNIX_EPOCH);
+        if let Ok(grant) = validate::grant(&object, domain, facts, &accounts, None, then) {
             permissions.extend(&Compiler::new(domain, facts).grant(&grant).permissions);
             kept.push(object);
         }
@@ -164,14 +166,9 @@ fn expressible(
         let probe = Body::probe().to_grant("probe", vec![principal], conditions, target);
         let consenting = manifest::domain(target, std::slice::from_ref(&probe));
         let consenting = Domain::parse(&consenting).map_err(|broken| said(&broken))?;
-        validate::grant(
-            &probe,
-            &consenting,
-            target.facts,
-            None,
-            Timestamp::UNIX_EPOCH,
-        )
-        .map_err(|rejection| rejection.rule)?;
+        let (accounts, then) = (Resolutions::default(), Timestamp::UNIX_EPOCH);
+        validate::grant(&probe, &consenting, target.facts, &accounts, None, then)
+            .map_err(|refusal| refusal.into_rejection().rule)?;
     }
     Ok(meaning)
 }

@@ -57,12 +57,16 @@ pub fn of_grant(grant: &ValidatedGrant) -> Vec<Row> {
     } else {
         grant.paths.clone()
     };
-    let row = |principal: &Principal| Row {
-        who: match principal {
-            Principal::Entity(arn) => arn.to_string(),
-            Principal::Account(account) => format!("account {account}"),
-            Principal::Anyone => EVERYBODY.to_owned(),
-        },
+    let whos = |principal: &Principal| match principal {
+        Principal::Entity(_) | Principal::ServiceAccount(_) => {
+            let entities = principal.entities().iter();
+            entities.map(ToString::to_string).collect()
+        }
+        Principal::Account(account) => vec![format!("account {account}")],
+        Principal::Anyone => vec![EVERYBODY.to_owned()],
+    };
+    let row = |who: String| Row {
+        who,
         effect: Effect::Allow.as_str(),
         level: level.clone(),
         paths: paths.clone(),
@@ -70,7 +74,7 @@ pub fn of_grant(grant: &ValidatedGrant) -> Vec<Row> {
         until: grant.expires_at.map(|end| end.to_string()),
         by: grant.key.to_string(),
     };
-    grant.principals.iter().map(row).collect()
+    grant.principals.iter().flat_map(whos).map(row).collect()
 }
 
 fn conditions(restrictions: &Restrictions) -> Vec<String> {

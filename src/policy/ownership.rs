@@ -46,6 +46,10 @@ pub struct AppliedGrant {
     /// The inline policies that were attached for it: role ARN and policy name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub identity_policies: Vec<(String, String)>,
+    /// The service accounts among its principals, each with the ARNs of the roles that it was, or
+    /// is about to be, in the policy by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub service_accounts: BTreeMap<String, Vec<String>>,
 }
 
 impl LastApplied {

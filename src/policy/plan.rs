@@ -9,7 +9,7 @@ use super::domain::Domain;
 use super::guard::{self, Hold};
 use super::ownership::{self, AppliedGrant, LastApplied, Split};
 use super::permission::Permissions;
-use super::validate::{DomainFacts, GrantKey, ValidatedGrant};
+use super::validate::{DomainFacts, GrantKey, ServiceAccount, ValidatedGrant};
 use super::verdict::Verdict;
 use super::{Rejection, canonical};
 use crate::api::arn::{DomainArn, EntityArn};
@@ -100,6 +100,14 @@ impl Plan {
                     known.identity_policies.push(policy.clone());
                 }
             }
+            for (account, roles) in &grant.service_accounts {
+                let known = known.service_accounts.entry(account.clone()).or_default();
+                for role in roles {
+                    if !known.contains(role) {
+                        known.push(role.clone());
+                    }
+                }
+            }
         }
         intent
     }
@@ -167,7 +175,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
             .map(Statement::to_value)
             .collect(),
         pending: None,
-        grants: applied_grants(&compiled, &unknown),
+        grants: applied_grants(input, &compiled, &unknown),
         deleted: match changed {
             true => BTreeSet::new(),
             false => divided.deleted.clone(),
@@ -295,6 +303,7 @@ fn compose(input: &Input<'_>, divided: &Split, desired: &Permissions) -> Documen
 
 /// Returns the grants to have on record; those of whom nobody can be asked stay on it.
 fn applied_grants(
+    input: &Input<'_>,
     compiled: &BTreeMap<GrantKey, Compiled>,
     unknown: &BTreeMap<&String, &AppliedGrant>,
 ) -> BTreeMap<String, AppliedGrant> {
@@ -311,10 +320,25 @@ fn applied_grants(
                     .iter()
                     .map(|policy| (policy.role.to_string(), policy.name.clone()))
                     .collect(),
+                service_accounts: service_accounts(input, key),
             };
             (key.uid.clone(), grant)
         })
         .chain(unknown)
+        .collect()
+}
+
+/// Returns the service accounts of a grant with the roles that they stand for.
+fn service_accounts(input: &Input<'_>, key: &GrantKey) -> BTreeMap<String, Vec<String>> {
+    let Some(Verdict::Valid(grant) | Verdict::Undecided(grant, _)) = input.grants.get(key) else {
+        return BTreeMap::new();
+    };
+    let named = grant.service_accounts().filter(|it| !it.roles.is_empty());
+    named
+        .map(|account| {
+            let roles = account.roles.iter().map(ToString::to_string);
+            (account.name.clone(), roles.collect())
+        })
         .collect()
 }
 

@@ -9,14 +9,17 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::domain::{Access, Domain};
+use super::service_account::Resolutions;
 use super::{Rejection, address, consent};
-use crate::api::access::{
-    AccessLevel, Action, Conditions, DomainAccess, IdentityPolicyMode, Principal as PrincipalSpec,
-};
-use crate::api::arn::{EntityArn, EntityKind, is_account_id};
+use crate::api::access::{AccessLevel, Action, Conditions, DomainAccess, IdentityPolicyMode};
+use crate::api::arn::{EntityArn, is_account_id};
 use crate::api::condition::Reason;
 
 pub(super) mod bounds;
+mod principal;
+
+use self::principal::Parsed;
+pub use self::principal::{Principal, ServiceAccount};
 
 /// Which grant: its place and its identity.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,17 +66,6 @@ pub struct DomainFacts {
     pub explicit_index_forbidden: bool,
 }
 
-/// A principal that a policy may name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Principal {
-    /// An IAM role or user.
-    Entity(EntityArn),
-    /// A whole account.
-    Account(String),
-    /// Unsigned requests.
-    Anyone,
-}
-
 /// The conditions of a grant, parsed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Restrictions {
@@ -113,52 +105,99 @@ pub struct ValidatedGrant {
 }
 
 impl ValidatedGrant {
-    /// Returns the IAM roles and users that the grant names.
+    /// Returns the IAM roles and users that the grant names, those of service accounts included.
     pub fn entities(&self) -> impl Iterator<Item = &EntityArn> {
+        self.principals.iter().flat_map(Principal::entities)
+    }
+
+    /// Returns the service accounts that the grant names.
+    pub fn service_accounts(&self) -> impl Iterator<Item = &ServiceAccount> {
         self.principals
             .iter()
             .filter_map(|principal| match principal {
-                Principal::Entity(arn) => Some(arn),
-                Principal::Account(_) | Principal::Anyone => None,
+                Principal::ServiceAccount(account) => Some(account),
+                _ => None,
             })
+    }
+}
+
+/// Why a grant is not valid.
+#[derive(Debug, Clone)]
+pub enum Refusal {
+    /// It breaks a rule.
+    Refused(Rejection),
+    /// The role of a service account could not be asked for. The grant has the roles that it was
+    /// applied with, and keeps every rule as far as is known.
+    Undecided(Box<ValidatedGrant>, Rejection),
+}
+
+impl Refusal {
+    /// Returns the rule that is broken, or what could not be asked.
+    #[must_use]
+    pub fn into_rejection(self) -> Rejection {
+        match self {
+            Self::Refused(rejection) | Self::Undecided(_, rejection) => rejection,
+        }
+    }
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Self::Refused(rejection)
     }
 }
 
 /// Validates one grant.
 ///
-/// `labels` are the labels of the grant's namespace, by which consent may select; none while the
-/// namespace is not known.
+/// `accounts` has the roles of service accounts. `labels` are the labels of the grant's namespace,
+/// by which consent may select; none while the namespace is not known.
 pub fn grant(
     object: &DomainAccess,
     domain: &Domain,
     facts: DomainFacts,
+    accounts: &Resolutions,
     labels: Option<&BTreeMap<String, String>>,
     now: Timestamp,
-) -> Result<ValidatedGrant, Rejection> {
-    let mut grant = shape(object, domain, facts)?;
+) -> Result<ValidatedGrant, Refusal> {
+    let Shape {
+        mut grant,
+        unresolved,
+    } = shape(object, domain, facts, accounts)?;
     let limits = consent::limits(domain, &grant.key.namespace, labels)?;
     consent::check(&grant, limits, now)?;
     if let Some(most) = limits.max_duration {
         let created = grant.created.unwrap_or(now);
         grant.expires_at = Some(grant.expires_at.unwrap_or(end_of(created, most)));
     }
-    match grant.expires_at {
-        Some(end) if end <= now => Err(Rejection::new(
-            Reason::Expired,
-            "spec.expiresAt",
-            format!("the grant ended at {end}; set a later time to renew it"),
-        )),
-        _ => Ok(grant),
+    if let Some(end) = grant.expires_at.filter(|end| *end <= now) {
+        let rule = format!("the grant ended at {end}; set a later time to renew it");
+        return Err(Rejection::new(Reason::Expired, "spec.expiresAt", rule).into());
+    }
+    match unresolved {
+        None => Ok(grant),
+        Some(rejection) if rejection.reason == Reason::PrincipalUnknown => {
+            Err(Refusal::Undecided(Box::new(grant), rejection))
+        }
+        Some(rejection) => Err(rejection.into()),
     }
 }
 
-/// Parses one grant by the rules that need no consent and no time: what it asks for, whether or
-/// not it may have it.
+/// What a grant asks for, whether or not it may have it.
+pub(super) struct Shape {
+    /// The grant; a service account without an answer has the roles that it was applied with.
+    pub(super) grant: ValidatedGrant,
+    /// Why a service account has no role, or that nobody could be asked for it
+    /// (`PrincipalUnknown`).
+    pub(super) unresolved: Option<Rejection>,
+}
+
+/// Parses one grant by the rules that need no consent and no time.
 pub(super) fn shape(
     object: &DomainAccess,
     domain: &Domain,
     facts: DomainFacts,
-) -> Result<ValidatedGrant, Rejection> {
+    accounts: &Resolutions,
+) -> Result<Shape, Rejection> {
     let spec = &object.spec;
     let key = GrantKey::of(object);
     if let Some(rejection) = bounds::broken("DomainAccess", spec).into_iter().next() {
@@ -206,17 +245,20 @@ pub(super) fn shape(
         ));
     }
     let restrictions = restrictions(spec.conditions.as_ref(), facts)?;
-    let principals = principals(&spec.principals, domain, &restrictions)?;
+    let Parsed {
+        principals,
+        unresolved,
+    } = principal::all(&spec.principals, &key, domain, &restrictions, accounts)?;
     let attach = spec.identity_policy == Some(IdentityPolicyMode::Attach);
     if attach {
-        check_attachable(&principals, domain)?;
+        principal::check_attachable(&principals, domain)?;
     }
     let created = object
         .metadata
         .creation_timestamp
         .as_ref()
         .map(|time| time.0);
-    Ok(ValidatedGrant {
+    let grant = ValidatedGrant {
         generation: object.metadata.generation,
         created,
         principals,
@@ -226,7 +268,8 @@ pub(super) fn shape(
         attach_identity_policy: attach,
         expires_at: spec.expires_at.as_ref().map(|time| time.0),
         key,
-    })
+    };
+    Ok(Shape { grant, unresolved })
 }
 
 /// Returns the time a duration after another, or the last time there is.
@@ -366,137 +409,4 @@ pub(super) fn is_resource_id(text: &str, prefix: &str) -> bool {
                 .bytes()
                 .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     })
-}
-
-fn principals(
-    specs: &[PrincipalSpec],
-    domain: &Domain,
-    restrictions: &Restrictions,
-) -> Result<Vec<Principal>, Rejection> {
-    specs
-        .iter()
-        .enumerate()
-        .map(|(index, spec)| {
-            principal(
-                spec,
-                &format!("spec.principals[{index}]"),
-                domain,
-                restrictions,
-            )
-        })
-        .collect()
-}
-
-fn principal(
-    spec: &PrincipalSpec,
-    field: &str,
-    domain: &Domain,
-    restrictions: &Restrictions,
-) -> Result<Principal, Rejection> {
-    let entity = |text: &str, kind: EntityKind, field: String| {
-        let arn = EntityArn::parse(text, kind)
-            .map_err(|error| Rejection::invalid(field.clone(), error.to_string()))?;
-        if arn.partition() != domain.arn.partition() {
-            return Err(Rejection::invalid(
-                field,
-                format!(
-                    "{text:?} is of partition {}, and the domain of partition {}: AWS keeps partitions apart",
-                    arn.partition(),
-                    domain.arn.partition()
-                ),
-            ));
-        }
-        Ok(Principal::Entity(arn))
-    };
-    match spec {
-        PrincipalSpec {
-            iam_role: Some(role),
-            iam_user: None,
-            service_account: None,
-            account: None,
-            anonymous: None,
-        } => entity(&role.arn, EntityKind::Role, format!("{field}.iamRole.arn")),
-        PrincipalSpec {
-            iam_role: None,
-            iam_user: Some(user),
-            service_account: None,
-            account: None,
-            anonymous: None,
-        } => entity(&user.arn, EntityKind::User, format!("{field}.iamUser.arn")),
-        PrincipalSpec {
-            iam_role: None,
-            iam_user: None,
-            service_account: Some(account),
-            account: None,
-            anonymous: None,
-        } => Err(if is_object_name(&account.name) {
-            Rejection::new(
-                Reason::Unsupported,
-                format!("{field}.serviceAccount"),
-                "this version of the operator does not resolve service accounts: name the IAM role by iamRole.arn",
-            )
-        } else {
-            Rejection::invalid(
-                format!("{field}.serviceAccount.name"),
-                format!("{:?} is not the name of a service account", account.name),
-            )
-        }),
-        PrincipalSpec {
-            iam_role: None,
-            iam_user: None,
-            service_account: None,
-            account: Some(account),
-            anonymous: None,
-        } => {
-            if !is_account_id(&account.id) {
-                return Err(Rejection::invalid(
-                    format!("{field}.account.id"),
-                    format!(
-                        "{:?} is not an AWS account id: 12 digits, in quotes",
-                        account.id
-                    ),
-                ));
-            }
-            Ok(Principal::Account(account.id.clone()))
-        }
-        PrincipalSpec {
-            iam_role: None,
-            iam_user: None,
-            service_account: None,
-            account: None,
-            anonymous: Some(_),
-        } => {
-            if restrictions.source_ips.is_empty() {
-                return Err(Rejection::new(
-                    Reason::PublicAccess,
-                    format!("{field}.anonymous"),
-                    "an anonymous principal needs conditions.sourceIps: without it everybody could use the domain",
-                ));
-            }
-            Ok(Principal::Anyone)
-        }
-        _ => Err(Rejection::invalid(
-            field,
-            "set exactly one of iamRole, iamUser, serviceAccount, account and anonymous",
-        )),
-    }
-}
-
-fn check_attachable(principals: &[Principal], domain: &Domain) -> Result<(), Rejection> {
-    for (index, principal) in principals.iter().enumerate() {
-        let rule = match principal {
-            Principal::Entity(arn) if arn.kind() == EntityKind::Role => {
-                if arn.account() == domain.account {
-                    continue;
-                }
-                "the role is of another account than the domain, where the operator cannot write: attach its policy there"
-            }
-            _ => "an inline policy is attached to IAM roles only",
-        };
-        return Err(Rejection::invalid(
-            "spec.identityPolicy",
-            format!("Attach does not fit spec.principals[{index}]: {rule}"),
-        ));
-    }
-    Ok(())
 }

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::domain::Domain;
-use super::validate::{self, DomainFacts, GrantKey, Principal, ValidatedGrant};
+use super::service_account::Resolutions;
+use super::validate::{self, DomainFacts, GrantKey, Principal, Refusal, ValidatedGrant};
 use super::{Rejection, address, consent};
 use crate::api::access::DomainAccess;
 use crate::api::condition::Reason;
@@ -32,10 +33,13 @@ pub enum Verdict {
 }
 
 /// Validates every grant of a domain; a rejection touches its own grant and no other.
+///
+/// `accounts` has the roles of the service accounts that the grants name.
 pub fn of_all<G: Borrow<DomainAccess>>(
     grants: impl IntoIterator<Item = G>,
     domain: &Domain,
     facts: DomainFacts,
+    accounts: &Resolutions,
     labels: &NamespaceLabels,
     now: Timestamp,
 ) -> BTreeMap<GrantKey, Verdict> {
@@ -48,9 +52,10 @@ pub fn of_all<G: Borrow<DomainAccess>>(
                 return (key, Verdict::Deleting);
             }
             let labels = labels.get(&key.namespace);
-            let verdict = match validate::grant(object, domain, facts, labels, now) {
+            let verdict = match validate::grant(object, domain, facts, accounts, labels, now) {
                 Ok(grant) => Verdict::Valid(Box::new(grant)),
-                Err(rejection) => Verdict::Refused(rejection),
+                Err(Refusal::Refused(rejection)) => Verdict::Refused(rejection),
+                Err(Refusal::Undecided(grant, rejection)) => Verdict::Undecided(grant, rejection),
             };
             (key, verdict)
         })
@@ -81,7 +86,7 @@ fn beyond_addresses(verdicts: &BTreeMap<GrantKey, Verdict>) -> Vec<GrantKey> {
     let mut grants: Vec<(Timestamp, &GrantKey, &[IpNet])> = verdicts
         .iter()
         .filter_map(|(key, verdict)| match verdict {
-            Verdict::Valid(grant) if unsigned(grant) => {
+            Verdict::Valid(grant) | Verdict::Undecided(grant, _) if unsigned(grant) => {
                 let created = grant.created.unwrap_or(Timestamp::MAX);
                 Some((created, key, grant.restrictions.source_ips.as_slice()))
             }
@@ -103,11 +108,13 @@ fn beyond_addresses(verdicts: &BTreeMap<GrantKey, Verdict>) -> Vec<GrantKey> {
 }
 
 /// Returns what the grants ask for that carry the operator's finalizer, and so may be in the policy
-/// by its hand, whatever they may have now.
+/// by its hand, whatever they may have now. A service account whose role is not known stands for
+/// those that it was applied with.
 pub fn held<G: Borrow<DomainAccess>>(
     grants: impl IntoIterator<Item = G>,
     domain: &Domain,
     facts: DomainFacts,
+    accounts: &Resolutions,
 ) -> BTreeMap<GrantKey, ValidatedGrant> {
     grants
         .into_iter()
@@ -119,8 +126,8 @@ pub fn held<G: Borrow<DomainAccess>>(
         })
         .filter_map(|object| {
             let object = object.borrow();
-            let grant = validate::shape(object, domain, facts).ok()?;
-            Some((GrantKey::of(object), grant))
+            let shape = validate::shape(object, domain, facts, accounts).ok()?;
+            Some((GrantKey::of(object), shape.grant))
         })
         .collect()
 }
@@ -133,7 +140,8 @@ fn beyond_number(
 ) -> Vec<GrantKey> {
     let mut by_namespace: BTreeMap<&str, Vec<(Timestamp, &GrantKey)>> = BTreeMap::new();
     for (key, verdict) in verdicts {
-        if let Verdict::Valid(grant) = verdict {
+        // What is not decided stands, or will.
+        if let Verdict::Valid(grant) | Verdict::Undecided(grant, _) = verdict {
             let created = grant.created.unwrap_or(Timestamp::MAX);
             by_namespace
                 .entry(&key.namespace)

@@ -1,4 +1,4 @@
-//! Our fake AWS: `es`, `iam` and `sts` over real HTTP, for the real AWS SDKs, with the rules of the
+//! Our fake AWS: `es`, `eks`, `iam` and `sts` over real HTTP, for the real AWS SDKs, with the rules of the
 //! real service.
 //!
 //! The emulators that there are store an access policy verbatim and accept everything. This one
@@ -9,6 +9,7 @@
 //! ```text
 //!  SDK ──HTTP──► server ─► sigv4 ─► faults ─┬─► es ─► policy (judge, normalise) ─► domain (versions,
 //!                                           │                               one change at a time)
+//!                                           ├─► eks (clusters, Pod Identity associations)
 //!                                           ├─► iam ─► accounts (roles, users, inline policies)
 //!                                           └─► sts ─► accounts (sessions)
 //!  test ──FakeAws── the same state; other processes: the control API under /_fake/, see [`control`]
@@ -56,11 +57,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub(crate) use self::accounts::Credentials;
 pub(crate) use self::domain::{DomainOptions, Period};
+pub(crate) use self::eks::NewAssociation;
 pub(crate) use self::faults::{Fault, Times};
 pub(crate) use self::handle::{AccountHandle, DomainHandle, FaultsHandle, RoleOptions};
 pub(crate) use self::record::{Call, Version};
@@ -73,6 +76,7 @@ use super::tripwire::Tripwires;
 mod accounts;
 mod control;
 mod domain;
+mod eks;
 mod es;
 mod faults;
 mod handle;
@@ -224,7 +228,42 @@ impl FakeAws {
         self.world.set_ahead(ahead);
     }
 
+    // === EKS ===
+
+    /// Returns the issuer of a cluster's service account tokens, with `https://`.
+    pub(crate) fn issuer(&self, account: &str, region: &str, cluster: &str) -> String {
+        let place = (account.to_owned(), region.to_owned(), cluster.to_owned());
+        let state = self.world.lock();
+        let issuer = state.clusters.issuer(&place);
+        issuer.expect("the cluster exists").to_owned()
+    }
+
+    /// Changes the roles of a Pod Identity association.
+    pub(crate) fn change_association(&self, id: &str, role: &str, target_role: Option<&str>) {
+        let changed = self.world.lock().clusters.change(id, role, target_role);
+        assert!(changed, "there is no association {id}");
+    }
+
+    /// Removes a Pod Identity association.
+    pub(crate) fn dissociate(&self, id: &str) {
+        let removed = self.world.lock().clusters.dissociate(id, self.world.now());
+        assert!(removed, "there is no association {id}");
+    }
+
+    /// Sets how long calls do not see associations that are made, or see those that are removed,
+    /// from now on.
+    pub(crate) fn associations_propagate_in(&self, duration: Duration) {
+        self.world.lock().clusters.propagation = signed(duration);
+    }
+
     // === principals ===
+
+    /// Replaces the trust policy of a role.
+    pub(crate) fn set_trust(&self, account: &str, role: &str, document: &Value) {
+        let accounts = &mut self.world.lock().accounts;
+        let role = accounts.find_mut(account, Kind::Role, role);
+        role.expect("the role exists").trust = document.to_string();
+    }
 
     /// Sets how long OpenSearch does not know a principal that is created from now on.
     pub(crate) fn principals_propagate_in(&self, duration: Duration) {

@@ -53,12 +53,18 @@ pub(crate) const REGION: &str = "eu-west-1";
 /// Where the operator keeps its records.
 pub(crate) const OPERATOR_NAMESPACE: &str = "opensearch-access";
 
+/// The EKS cluster that the operator is told it runs in.
+pub(crate) const CLUSTER: &str = "main";
+
 /// How long anything may take that is to happen by itself; generous, for busy machines.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 /// How often a wait looks again.
 const POLL: Duration = Duration::from_millis(100);
 /// How much of the operator's log a failure shows.
 const TAIL: usize = 25;
+
+/// The options by which the operator knows its cluster.
+pub(crate) const IN_CLUSTER: [&str; 4] = ["--eks-cluster-name", CLUSTER, "--eks-region", REGION];
 
 /// A cluster, a fake AWS and the operator between them.
 pub(crate) struct World {
@@ -283,7 +289,7 @@ impl Parts {
         let rights = cluster.kubectl_apply(rights::MANIFESTS).await;
         assert!(rights.status.success(), "{rights:?}");
         let aws = FakeAws::start().await;
-        aws.account(ACCOUNT);
+        aws.account(ACCOUNT).cluster(CLUSTER, REGION);
         Self {
             operator: Mutex::default(),
             aws,
@@ -303,7 +309,8 @@ impl Parts {
 
     fn start_operator_with(&self, log: &str) {
         let credentials = self.aws.credentials(ACCOUNT);
-        let options = ["--no-leader-election", "--log", log];
+        let mut options = vec!["--no-leader-election", "--log", log];
+        options.extend(IN_CLUSTER);
         let process = self.spawn("operator", credentials, &options);
         let before = self.operator().replace(process);
         assert!(before.is_none(), "an operator runs already");
@@ -389,9 +396,11 @@ fn leads_elsewhere(variable: &OsString) -> bool {
     [
         "ADMIN_",
         "AWS_",
+        "EKS_",
         "KUBERNETES_",
         "LEASE_",
         "LOG_",
+        "OIDC_",
         "OPERATOR_",
     ]
     .iter()
@@ -405,6 +414,7 @@ fn resource(kind: &str) -> ApiResource {
         "DomainAccess" => ("opensearch-access.io", "v1alpha1", "domainaccesses"),
         "Event" => ("events.k8s.io", "v1", "events"),
         "Namespace" => ("", "v1", "namespaces"),
+        "ServiceAccount" => ("", "v1", "serviceaccounts"),
         "ConfigMap" => ("", "v1", "configmaps"),
         "Lease" => ("coordination.k8s.io", "v1", "leases"),
         other => panic!("add {other} here"),

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use crate::common::fake_aws::{self, AccountHandle, DomainOptions, FakeAws};
 
 mod changes;
+mod clusters;
 mod control;
 mod faults;
 mod identities;

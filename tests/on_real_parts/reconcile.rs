@@ -16,5 +16,6 @@ mod modes;
 mod poison;
 mod refusing;
 mod revoking;
+mod service_accounts;
 mod waiting;
 mod writing;

@@ -38,6 +38,7 @@ const REGION: &str = "eu-west-1";
 const DOMAIN: &str = "my-domain";
 const ROLE: &str = "es-role";
 const USER: &str = "es-user";
+const CLUSTER: &str = "main";
 
 /// Runs a Kubernetes API server and a fake AWS on this machine.
 #[derive(Parser)]
@@ -136,7 +137,8 @@ async fn run(dir: &Path, crds: bool) -> Result<()> {
     aws.account(ACCOUNT)
         .role(ROLE)
         .user(USER)
-        .domain(DOMAIN, REGION);
+        .domain(DOMAIN, REGION)
+        .cluster(CLUSTER, REGION);
     env.write(&cluster, &aws)?;
     print_usage(&env.0, &cluster, &aws);
     loop {
@@ -161,6 +163,7 @@ impl EnvFile {
             ("AWS_ACCESS_KEY_ID", quoted(&access_key_id)),
             ("AWS_SECRET_ACCESS_KEY", quoted(&secret_access_key)),
             ("AWS_REGION", quoted(REGION)),
+            ("EKS_CLUSTER_NAME", quoted(CLUSTER)),
             // For tools in Python, which know only this one.
             ("AWS_DEFAULT_REGION", quoted(REGION)),
             (
@@ -213,7 +216,7 @@ fn print_usage(env: &Path, cluster: &Cluster, aws: &FakeAws) {
         "
 The world is up: a Kubernetes API server, and a fake AWS at {url} with
   account {ACCOUNT}, region {REGION}, domain {DOMAIN} (public, no policy yet),
-  role {ROLE} and user {USER}.
+  role {ROLE}, user {USER} and EKS cluster {CLUSTER}.
 
 In another terminal, in this folder, first:
 
@@ -231,6 +234,12 @@ The domain's access policy, readable and raw; every version it had; every call t
   curl -s $AWS_ENDPOINT_URL/_fake/domains/{DOMAIN}/policy
   curl -s $AWS_ENDPOINT_URL/_fake/domains/{DOMAIN}/versions
   curl -s $AWS_ENDPOINT_URL/_fake/calls
+
+The role of a service account, by EKS Pod Identity:
+
+  curl -s $AWS_ENDPOINT_URL/_fake/associations -d '{{\"account\": \"{ACCOUNT}\", \"region\": \"{REGION}\",
+    \"cluster\": \"{CLUSTER}\", \"namespace\": \"search\", \"serviceAccount\": \"api\",
+    \"roleArn\": \"arn:aws:iam::{ACCOUNT}:role/{ROLE}\"}}'
 
 Logs: {etcd_log}
       {apiserver_log}

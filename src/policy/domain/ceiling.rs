@@ -30,6 +30,8 @@ pub struct Limits {
     pub whole_accounts: Vec<String>,
     /// Organizations that a grant may be kept within.
     pub organization_ids: Vec<String>,
+    /// Whether service accounts of the grant's namespace may be named.
+    pub service_accounts: bool,
     /// Bounds of addresses.
     pub source_ips: Vec<IpNet>,
     /// Whether unsigned access may be granted.
@@ -97,6 +99,7 @@ pub(super) fn parse(ceiling: &Ceiling, field: &str) -> Result<Limits, Vec<Reject
             arns: principals.arns,
             whole_accounts: principals.whole_accounts,
             organization_ids: principals.organization_ids,
+            service_accounts: principals.service_accounts.unwrap_or_default(),
             source_ips,
             anonymous,
             identity_policies: ceiling.identity_policies.unwrap_or_default(),

@@ -61,7 +61,7 @@ impl Context {
 
 /// Tells whether a statement's condition block holds; `variables` tells whether `${...}` in a value
 /// stands for something that nobody can tell.
-pub(super) fn holds(
+pub(in crate::policy) fn holds(
     block: Option<&Value>,
     context: &Context,
     denies: bool,

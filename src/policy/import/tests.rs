@@ -32,7 +32,14 @@ fn planned(imported: &Import, observed: &Document) -> plan::Plan {
         grant.metadata.uid.clone_from(&grant.metadata.name);
     }
     let labels = NamespaceLabels::new();
-    let verdicts = verdict::of_all(&grants, &domain, facts, &labels, Timestamp::UNIX_EPOCH);
+    let verdicts = verdict::of_all(
+        &grants,
+        &domain,
+        facts,
+        &Resolutions::default(),
+        &labels,
+        Timestamp::UNIX_EPOCH,
+    );
     let plan = plan::plan(&Input {
         domain: &domain,
         facts,

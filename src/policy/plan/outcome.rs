@@ -10,7 +10,7 @@ use crate::policy::Rejection;
 use crate::policy::compile::Compiled;
 use crate::policy::ownership::Split;
 use crate::policy::permission::Permissions;
-use crate::policy::validate::GrantKey;
+use crate::policy::validate::{GrantKey, ServiceAccount};
 use crate::policy::verdict::Verdict;
 
 /// What becomes of one grant.
@@ -26,6 +26,8 @@ pub enum Outcome {
         warning: Option<&'static str>,
         /// When the grant ends.
         expires_at: Option<Timestamp>,
+        /// The service accounts that it names, with their roles.
+        service_accounts: Vec<ServiceAccount>,
     },
     /// The grant is refused.
     Refused(Rejection),
@@ -70,6 +72,7 @@ pub(super) fn outcomes(
                     by_others,
                     warning: compiled.warning,
                     expires_at: grant.expires_at,
+                    service_accounts: grant.service_accounts().cloned().collect(),
                 }
             }
         }

@@ -9,6 +9,10 @@
 //! | `GET /_fake/accounts/{id}/credentials` | | `{accessKeyId, secretAccessKey}` of its admin |
 //! | `POST /_fake/principals` | a principal (1) | `{arn, uniqueId}`; a user's access key too |
 //! | `DELETE /_fake/principals/{arn}` | | 204 |
+//! | `PUT /_fake/roles/{account}/{role}/trust` | the trust policy | 204 |
+//! | `POST /_fake/clusters` | `{account, region, name}` | `{issuer}` |
+//! | `POST /_fake/associations` | an association (4) | `{associationId}` |
+//! | `DELETE /_fake/associations/{id}` | | 204 |
 //! | `POST /_fake/domains` | a domain (2) | `{arn}` |
 //! | `GET /_fake/domains/{name}/policy` | | the policy as the API reads it; empty if none |
 //! | `PUT /_fake/domains/{name}/policy` | the policy | 204; an external write, not judged |
@@ -26,6 +30,9 @@
 //! 3. `{operation, domain?, fault, times?, millis?}` with a fault `Throttle`, `Internal`,
 //!    `AccessDenied`, `ResetBefore`, `ResetAfter` or `Delay`; without `times` until it is cleared.
 //!
+//! 4. `{account, region, cluster, namespace, serviceAccount, roleArn, targetRoleArn?, policy?}`: a
+//!    Pod Identity association.
+//!
 //! Versions and calls have the fields of these types in camelCase.
 //!
 //! What does not exist is answered with 404, and a body that makes no sense with 400, both with
@@ -38,12 +45,13 @@ use axum::body::Body;
 use axum::extract::{Path, State as Shared};
 use axum::http::{Response, StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use serde_json::{Map, Value, json};
 
 use super::World;
 use super::accounts::{Kind, NewPrincipal, trust_in};
 use super::domain::{DomainOptions, Period};
+use super::eks::NewAssociation;
 use super::faults::{Fault, Times};
 
 type Reply = Result<Response<Body>, Trouble>;
@@ -66,6 +74,10 @@ pub(super) fn routes() -> Router<World> {
         .route("/_fake/domains", post(create_domain))
         .route("/_fake/domains/{name}/policy", get(policy).put(set_policy))
         .route("/_fake/domains/{name}/versions", get(versions))
+        .route("/_fake/roles/{account}/{role}/trust", put(set_trust))
+        .route("/_fake/clusters", post(create_cluster))
+        .route("/_fake/associations", post(associate))
+        .route("/_fake/associations/{id}", delete(dissociate))
         .route("/_fake/calls", get(calls))
         .route("/_fake/roles/{account}/{role}/policies", get(role_policies))
         .route("/_fake/faults", post(inject).delete(clear_faults))
@@ -202,6 +214,61 @@ async fn delete_principal(Shared(world): Shared<World>, Path(arn): Path<String>)
         StatusCode::NOT_FOUND,
         &format!("{arn} does not exist"),
     ))
+}
+
+async fn set_trust(
+    Shared(world): Shared<World>,
+    Path((account, role)): Path<(String, String)>,
+    body: String,
+) -> Reply {
+    parse(&body)?;
+    let mut state = world.lock();
+    let found = state.accounts.find_mut(&account, Kind::Role, &role);
+    let message = format!("no role {role} in {account}");
+    found
+        .ok_or_else(|| refused(StatusCode::NOT_FOUND, &message))?
+        .trust = body;
+    Ok(done())
+}
+
+async fn create_cluster(Shared(world): Shared<World>, body: String) -> Reply {
+    let body = parse(&body)?;
+    let account = required(&body, "account")?;
+    check_account(account)?;
+    let (region, name) = (required(&body, "region")?, required(&body, "name")?);
+    let place = (account.to_owned(), region.to_owned(), name.to_owned());
+    let mut state = world.lock();
+    state.accounts.open(account, "aws");
+    let issuer = state.clusters.create(place);
+    let message = format!("cluster {name} exists already");
+    let issuer = issuer.ok_or_else(|| refused(StatusCode::CONFLICT, &message))?;
+    Ok(answer(StatusCode::CREATED, &json!({ "issuer": issuer })))
+}
+
+async fn associate(Shared(world): Shared<World>, body: String) -> Reply {
+    let body = parse(&body)?;
+    let text = |key: &str| required(&body, key).map(str::to_owned);
+    let place = (text("account")?, text("region")?, text("cluster")?);
+    let new = NewAssociation {
+        namespace: text("namespace")?,
+        service_account: text("serviceAccount")?,
+        role: text("roleArn")?,
+        target_role: string(&body, "targetRoleArn").map(str::to_owned),
+        policy: string(&body, "policy").map(str::to_owned),
+    };
+    let now = world.now();
+    let made = world.lock().clusters.associate(&place, new, now);
+    let id = made.map_err(|message| refused(StatusCode::CONFLICT, &message))?;
+    Ok(answer(StatusCode::CREATED, &json!({ "associationId": id })))
+}
+
+async fn dissociate(Shared(world): Shared<World>, Path(id): Path<String>) -> Reply {
+    let now = world.now();
+    if world.lock().clusters.dissociate(&id, now) {
+        return Ok(done());
+    }
+    let message = format!("there is no association {id}");
+    Err(refused(StatusCode::NOT_FOUND, &message))
 }
 
 async fn create_domain(Shared(world): Shared<World>, body: String) -> Reply {

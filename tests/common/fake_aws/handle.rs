@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::accounts::{Kind, NewPrincipal, trust_in};
 use super::domain::{DomainOptions, Period};
+use super::eks::NewAssociation;
 use super::record::Version;
 use super::{FakeAws, World};
 
@@ -94,6 +95,32 @@ impl AccountHandle<'_> {
             .create_domain(&self.id, region, name, options);
         created.expect("a test names its domains apart");
         self
+    }
+
+    /// Creates an EKS cluster.
+    ///
+    /// # Panics
+    ///
+    /// If the account has one of that name in that region.
+    pub(crate) fn cluster(self, name: &str, region: &str) -> Self {
+        let place = (self.id.clone(), region.to_owned(), name.to_owned());
+        let mut state = self.aws.world.lock();
+        let created = state.clusters.create(place).is_some();
+        drop(state);
+        assert!(created, "a test names its clusters apart");
+        self
+    }
+
+    /// Makes a Pod Identity association in a cluster, and returns its id.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such cluster, or the service account has an association.
+    pub(crate) fn associate(&self, region: &str, cluster: &str, new: NewAssociation) -> String {
+        let place = (self.id.clone(), region.to_owned(), cluster.to_owned());
+        let now = self.aws.world.now();
+        let made = self.aws.world.lock().clusters.associate(&place, new, now);
+        made.expect("a test associates once")
     }
 
     fn create(&self, kind: Kind, path: &str, name: &str, trust: Option<String>) {

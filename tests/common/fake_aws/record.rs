@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) at: Timestamp,
-    /// The signing name: `es`, `iam` or `sts`.
+    /// The signing name: `es`, `eks`, `iam` or `sts`.
     pub(crate) service: &'static str,
     pub(crate) operation: String,
     /// The region of the credential scope.
@@ -23,7 +23,7 @@ pub(crate) struct Call {
     /// The HTTP status; `None` if the connection was closed without an answer.
     pub(crate) status: Option<u16>,
     pub(crate) error_code: Option<String>,
-    /// The top-level keys of a JSON body, or the parameters of a query call; sorted.
+    /// The top-level keys of a JSON body, or the parameters of a query call or of an address; sorted.
     pub(crate) body_keys: Vec<String>,
     /// The JSON body, or the parameters as an object; `null` without a body.
     pub(crate) body: Value,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  accept ─► read ─► verify the signature ─► faults ─► external writer
-//!         answer ◄─ record ◄─ es | iam | sts ◄────────────────┘
+//!         answer ◄─ record ◄─ es | eks | iam | sts ◄────────────────┘
 //! ```
 
 use axum::body::{Body, to_bytes};
@@ -18,7 +18,7 @@ use super::faults::Fault;
 use super::record::Call;
 use super::sigv4::{self, Authorization, Signed};
 use super::wire::{self, Answer, Refusal, Service, form};
-use super::{World, es, iam, sts};
+use super::{World, eks, es, iam, sts};
 
 /// The largest body that is read: well above the longest policy, so that its own limit is what
 /// refuses it.
@@ -58,6 +58,17 @@ impl Arrived {
             let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
             let domain = domain.or_else(|| body["DomainName"].as_str().map(str::to_owned));
             (operation, domain, body)
+        } else if service == Service::Eks {
+            let operation = eks::route(&parts.method, path).map_or_else(
+                || format!("{} {path}", parts.method),
+                |(operation, _)| operation.to_owned(),
+            );
+            // What it asks for is in the address, and what it makes in the body.
+            let members = form(parts.uri.query().unwrap_or_default()).into_iter();
+            let members = members.map(|(name, value)| (name, Value::String(value)));
+            let body = serde_json::from_slice(&bytes);
+            let body = body.unwrap_or_else(|_| Value::Object(members.collect()));
+            (operation, None, body)
         } else {
             let mut parameters = form(&String::from_utf8_lossy(&bytes));
             let operation = parameters.remove("Action").unwrap_or_default();
@@ -279,6 +290,21 @@ fn answer(world: &World, arrived: &Arrived, caller: &Caller) -> Result<Answer, R
             world.run_external_writer(&arn);
         }
         return es::answer(&mut world.lock(), &call);
+    }
+    if arrived.service == Service::Eks {
+        let path = arrived.parts.uri.path();
+        let cluster = eks::route(&arrived.parts.method, path).map(|(_, cluster)| cluster);
+        let call = eks::Call {
+            operation,
+            cluster: &cluster.unwrap_or_default(),
+            path,
+            query: arrived.parts.uri.query().unwrap_or_default(),
+            body: &arrived.body,
+            region: &arrived.region,
+            caller,
+            now,
+        };
+        return eks::answer(&mut world.lock(), &call);
     }
     let parameters: iam::Parameters = arrived
         .body

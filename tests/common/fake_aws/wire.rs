@@ -1,4 +1,4 @@
-//! The two wire shapes of AWS answers: rest-json (`es`) and awsQuery (`iam`, `sts`).
+//! The two wire shapes of AWS answers: rest-json (`es`, `eks`) and awsQuery (`iam`, `sts`).
 //!
 //! An operation returns `Result<_, Refusal>`; only this file knows how a refusal looks on the wire,
 //! because the SDKs find the error code in a header for one protocol and in an XML element for the
@@ -17,6 +17,8 @@ use serde_json::Value;
 pub(crate) enum Service {
     /// Amazon OpenSearch Service, whose signing name is `es`.
     Es,
+    /// Amazon Elastic Kubernetes Service.
+    Eks,
     /// AWS Identity and Access Management.
     Iam,
     /// AWS Security Token Service.
@@ -28,6 +30,7 @@ impl Service {
     pub(crate) fn parse(name: &str) -> Option<Self> {
         match name {
             "es" => Some(Self::Es),
+            "eks" => Some(Self::Eks),
             "iam" => Some(Self::Iam),
             "sts" => Some(Self::Sts),
             _ => None,
@@ -38,6 +41,7 @@ impl Service {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Es => "es",
+            Self::Eks => "eks",
             Self::Iam => "iam",
             Self::Sts => "sts",
         }
@@ -47,13 +51,18 @@ impl Service {
     fn namespace(self) -> &'static str {
         match self {
             Self::Sts => "https://sts.amazonaws.com/doc/2011-06-15/",
-            Self::Es | Self::Iam => "https://iam.amazonaws.com/doc/2010-05-08/",
+            Self::Es | Self::Eks | Self::Iam => "https://iam.amazonaws.com/doc/2010-05-08/",
         }
+    }
+
+    /// Tells whether the service speaks rest-json.
+    fn is_rest(self) -> bool {
+        matches!(self, Self::Es | Self::Eks)
     }
 
     /// Picks the error code that this service's protocol uses for one and the same thing.
     fn code(self, rest: &'static str, query: &'static str) -> &'static str {
-        if self == Self::Es { rest } else { query }
+        if self.is_rest() { rest } else { query }
     }
 }
 
@@ -95,7 +104,7 @@ impl Refusal {
 
     /// Rate limiting, as the service's protocol spells it.
     pub(crate) fn throttled(service: Service) -> Self {
-        let status = if service == Service::Es { 429 } else { 400 };
+        let status = if service.is_rest() { 429 } else { 400 };
         Self::new(
             service.code("ThrottlingException", "Throttling"),
             status,
@@ -106,6 +115,9 @@ impl Refusal {
     /// A failure inside the service.
     pub(crate) fn internal(service: Service) -> Self {
         let message = "An error occurred while processing your request.";
+        if service == Service::Eks {
+            return Self::new("ServerException", 500, message);
+        }
         Self::new(
             service.code("InternalException", "ServiceFailure"),
             500,
@@ -208,7 +220,7 @@ pub(crate) fn response(
                 xmlns=\"{namespace}\">{result}{metadata}</{operation}Response>"
                 )))
         }
-        Err(refusal) if service == Service::Es => builder
+        Err(refusal) if service.is_rest() => builder
             .status(refusal.status)
             .header("x-amzn-errortype", refusal.code)
             .header(header::CONTENT_TYPE, "application/json")

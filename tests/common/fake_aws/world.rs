@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::tripwire::Tripwires;
 use super::accounts::{Accounts, Credentials, Kind, NewPrincipal};
 use super::domain::{Domain, DomainOptions};
+use super::eks::Clusters;
 use super::faults::Faults;
 use super::policy::{Site, stored};
 use super::record::Call;
@@ -23,6 +24,7 @@ type ExternalWriter = Box<dyn FnOnce(&str) -> String + Send>;
 pub(super) struct State {
     pub(super) accounts: Accounts,
     pub(super) domains: BTreeMap<String, Domain>,
+    pub(super) clusters: Clusters,
     pub(super) faults: Faults,
     pub(super) writers: Vec<(String, ExternalWriter)>,
     pub(super) calls: Vec<Call>,
@@ -44,6 +46,7 @@ impl World {
         let state = State {
             accounts: Accounts::new(seed),
             domains: BTreeMap::new(),
+            clusters: Clusters::new(seed),
             faults: Faults::default(),
             writers: Vec::new(),
             calls: Vec::new(),

@@ -88,7 +88,7 @@ impl<'a> Replica<'a> {
 
     /// Returns the changes in AWS that this replica asked for.
     pub(crate) fn writes(&self) -> Vec<Call> {
-        let reads = ["Describe", "Get"];
+        let reads = ["Describe", "Get", "List"];
         let mut calls = self.calls();
         calls.retain(|call| !reads.iter().any(|it| call.operation.starts_with(it)));
         calls

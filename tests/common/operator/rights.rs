@@ -4,6 +4,7 @@
 /// test. What is left out is left out on purpose:
 /// - no `create`, `update` or `delete` on the custom resources: specs are their authors'
 /// - no Secrets, no Pods, no write to Namespaces
+/// - no tokens of service accounts: their metadata says which role they claim
 /// - `ConfigMaps` and Leases in the operator's own namespace only, and read one by one
 ///
 /// `patch` on the custom resources is for finalizers, on their `status` for conditions; Events of
@@ -22,6 +23,9 @@ rules:
   - apiGroups: ['']
     resources: [namespaces]
     verbs: [list, watch]
+  - apiGroups: ['']
+    resources: [serviceaccounts]
+    verbs: [get, list, watch]
   - apiGroups: [events.k8s.io]
     resources: [events]
     verbs: [create, patch]

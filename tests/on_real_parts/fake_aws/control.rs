@@ -120,6 +120,42 @@ async fn a_user_comes_with_its_access_key() {
 }
 
 #[tokio::test]
+async fn a_cluster_and_its_associations_are_made_over_http() {
+    let aws = FakeAws::start().await;
+    json_of(&aws, "POST", "/_fake/principals", &json!({ "arn": ROLE })).await;
+    let place = json!({ "account": ACCOUNT, "region": REGION, "name": "main" });
+    let made = json_of(&aws, "POST", "/_fake/clusters", &place).await;
+    assert_eq!(made["issuer"], aws.issuer(ACCOUNT, REGION, "main"));
+    let again = send(&aws, "POST", "/_fake/clusters", &place.to_string()).await;
+    assert_eq!(again.0, 409);
+    let new = json!({ "account": ACCOUNT, "region": REGION, "cluster": "main",
+        "namespace": "search", "serviceAccount": "api", "roleArn": ROLE });
+    let made = json_of(&aws, "POST", "/_fake/associations", &new).await;
+    let id = made["associationId"].as_str().expect("it is there");
+    let again = send(&aws, "POST", "/_fake/associations", &new.to_string()).await;
+    assert_eq!(again.0, 409);
+    let eks = aws_sdk_eks::Client::new(&sdk_config(&aws, REGION, super::admin(&aws, ACCOUNT)));
+    let describe = || {
+        let describe = eks.describe_pod_identity_association();
+        describe.cluster_name("main").association_id(id).send()
+    };
+    let described = describe().await.expect("it exists").association;
+    assert_eq!(described.expect("required").role_arn(), Some(ROLE));
+    let path = format!("/_fake/associations/{id}");
+    assert_eq!(send(&aws, "DELETE", &path, "").await.0, 204);
+    assert_eq!(refusal(describe().await).0, "ResourceNotFoundException");
+
+    let trust = r#"{"Statement":[]}"#;
+    let path = format!("/_fake/roles/{ACCOUNT}/es-role/trust");
+    assert_eq!(send(&aws, "PUT", &path, trust).await.0, 204);
+    let iam = aws_sdk_iam::Client::new(&sdk_config(&aws, REGION, super::admin(&aws, ACCOUNT)));
+    let role = iam.get_role().role_name("es-role").send().await;
+    let role = role.expect("it exists").role.expect("required");
+    let document = role.assume_role_policy_document().expect("it has one");
+    assert_eq!(document, "%7B%22Statement%22%3A%5B%5D%7D");
+}
+
+#[tokio::test]
 async fn faults_are_set_and_cleared_over_http() {
     let aws = FakeAws::start().await;
     aws.account(ACCOUNT).domain("logs", REGION);
@@ -155,6 +191,16 @@ async fn nonsense_is_refused_with_a_message() {
             r#"{"account":"111122223333"}"#,
             400,
         ),
+        ("POST", "/_fake/clusters", r#"{"account":"1"}"#, 400),
+        (
+            "POST",
+            "/_fake/associations",
+            r#"{"account":"111122223333","region":"eu-west-1","cluster":"none","namespace":"a",
+                "serviceAccount":"b","roleArn":"c"}"#,
+            409,
+        ),
+        ("DELETE", "/_fake/associations/a-nobody", "", 404),
+        ("PUT", "/_fake/roles/111122223333/nobody/trust", "{}", 404),
         ("GET", "/_fake/domains/unknown/policy", "", 404),
         ("GET", "/_fake/accounts/1/credentials", "", 400),
     ] {

@@ -13,6 +13,7 @@ use aws_sdk_sts::Client as Sts;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
+mod clusters;
 mod policies;
 
 /// The account that both play.
@@ -55,6 +56,7 @@ pub(super) async fn make(config: &SdkConfig) -> Vec<(&'static str, String)> {
     domains(config, &mut log).await;
     policies::of_domains(config, &mut log).await;
     policies::of_roles(config, &mut log).await;
+    clusters::of_accounts(config, &mut log).await;
     deletions(config, &mut log).await;
     log.0
 }

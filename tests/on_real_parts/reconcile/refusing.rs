@@ -53,8 +53,8 @@ async fn what_no_domain_could_grant_is_refused() {
         (
             "service-account",
             json!({"principals": [{"serviceAccount": {"name": "search"}}]}),
-            "Unsupported",
-            &["spec.principals[0].serviceAccount", "iamRole.arn"],
+            "OverCeiling",
+            &["spec.principals[0].serviceAccount", "serviceAccounts"],
         ),
         (
             "security-roles",
