@@ -274,7 +274,8 @@ pub fn entities(
 ) -> BTreeSet<EntityArn> {
     let grants = grants_of(&domain.name, manifests).map(|(object, _)| object);
     let facts = facts(domain, current);
-    let verdicts = verdict::of_all(grants, domain, facts, &labels(manifests), now);
+    let (accounts, labels) = (accounts(manifests), labels(manifests));
+    let verdicts = verdict::of_all(grants, domain, facts, &accounts, &labels, now);
     let own = |arn: &EntityArn| arn.account() == domain.account;
     plan::entities(&verdicts).into_iter().filter(own).collect()
 }

@@ -134,6 +134,7 @@ pub struct Compiler<'a> {
     domain: &'a Domain,
     facts: DomainFacts,
     done: HashMap<Body<'a>, Arc<Permissions>>,
+    resources: HashMap<(&'a Access, &'a [String]), Vec<(Arc<str>, ActionSet)>>,
 }
 
 impl<'a> Compiler<'a> {
@@ -144,6 +145,7 @@ impl<'a> Compiler<'a> {
             domain,
             facts,
             done: HashMap::new(),
+            resources: HashMap::new(),
         }
     }
 
@@ -155,10 +157,13 @@ impl<'a> Compiler<'a> {
             &grant.paths,
             &grant.restrictions,
         );
-        let permissions = self
-            .done
-            .entry(body)
-            .or_insert_with(|| Arc::new(permissions(grant, self.domain, self.facts)));
+        let (domain, facts) = (self.domain, self.facts);
+        let permissions = self.done.entry(body).or_insert_with(|| {
+            let place = (&grant.access, grant.paths.as_slice());
+            let resources = self.resources.entry(place);
+            let resources = resources.or_insert_with(|| resources_of(grant, domain, facts));
+            Arc::new(permissions(grant, domain, resources))
+        });
         let identity_policies = if grant.attach_identity_policy {
             identity_policies(grant, self.domain, permissions)
         } else {
@@ -172,8 +177,11 @@ impl<'a> Compiler<'a> {
     }
 }
 
-fn permissions(grant: &ValidatedGrant, domain: &Domain, facts: DomainFacts) -> Permissions {
-    let resources = resources(grant, domain, facts);
+fn permissions(
+    grant: &ValidatedGrant,
+    domain: &Domain,
+    resources: &[(Arc<str>, ActionSet)],
+) -> Permissions {
     let condition: Arc<str> = condition(&grant.restrictions).into();
     let mut permissions = Permissions::default();
     let names = |principal: &Principal| -> Vec<Arc<str>> {
@@ -189,7 +197,7 @@ fn permissions(grant: &ValidatedGrant, domain: &Domain, facts: DomainFacts) -> P
         }
     };
     for principal in grant.principals.iter().flat_map(names) {
-        for (resource, actions) in &resources {
+        for (resource, actions) in resources {
             let permission = Permission {
                 effect: Effect::Allow,
                 principal: principal.clone(),
@@ -202,7 +210,7 @@ fn permissions(grant: &ValidatedGrant, domain: &Domain, facts: DomainFacts) -> P
     permissions
 }
 
-fn resources(
+fn resources_of(
     grant: &ValidatedGrant,
     domain: &Domain,
     facts: DomainFacts,
@@ -329,7 +337,7 @@ fn condition(restrictions: &Restrictions) -> String {
             keys.insert(key.to_owned(), values.iter().map(String::as_str).collect());
         }
     }
-    canonical::condition(&operators).unwrap_or_default()
+    canonical::condition(&operators).unwrap_or_else(|| Value::Object(operators).to_string())
 }
 
 /// Builds the inline policies of a grant: the statements of its access policy without a principal,

@@ -9,7 +9,7 @@ use super::domain::Domain;
 use super::guard::{self, Hold};
 use super::ownership::{self, AppliedGrant, LastApplied, Split};
 use super::permission::Permissions;
-use super::validate::{DomainFacts, GrantKey, ServiceAccount, ValidatedGrant};
+use super::validate::{DomainFacts, GrantKey, ValidatedGrant};
 use super::verdict::Verdict;
 use super::{Rejection, canonical};
 use crate::api::arn::{DomainArn, EntityArn};
@@ -117,35 +117,34 @@ impl Plan {
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
     let domain = &input.domain.arn;
-    let asked_before = asked_before(input);
-    let mut before = union(asked_before.values().map(|(compiled, _)| compiled));
-    if input.last.is_none() {
-        // This look alone adopts, and what it leaves out would be another's for ever.
-        before.extend(&undecided(input));
-    }
-    let mut compiled = compile_all(input, &before);
-    let mut refusals: BTreeMap<GrantKey, Rejection> = BTreeMap::new();
-    let mut asked = union(compiled.values());
-    asked.extend(&before);
-    let divided = ownership::split(input.observed, domain, input.last, &asked);
+    let mut compiler = Compiler::new(input.domain, input.facts);
+    let asked_before = asked_before(input, &mut compiler);
+    let mut compiled = compile_all(input, &mut compiler);
+    let before = asked_before.iter().map(|(compiled, _)| compiled);
+    // Where this look adopts, what it leaves out would be another's for ever: hence all of them.
+    let divided = divide(input, before.chain(compiled.values()));
+    keep_standing(input, &mut compiled, &divided.ours);
 
     let withheld = guard::mass_revocation(input);
     let unknown = guard::unknown(input, withheld.is_some());
     let mut kept = Permissions::default();
     if !unknown.is_empty() {
         // What is asked for no more goes; what nobody can be asked about stays.
-        let withdrawn = asked_before.values().filter(|(_, stays)| !stays);
+        let withdrawn = asked_before.iter().filter(|(_, stays)| !stays);
         let withdrawn = union(withdrawn.map(|(compiled, _)| compiled));
         kept = divided.ours.difference(&withdrawn);
     }
-    let wanted = |compiled: &BTreeMap<GrantKey, Compiled>| {
-        let mut wanted = union(compiled.values());
-        wanted.extend(&kept);
-        wanted
+    let mut refusals: BTreeMap<GrantKey, Rejection> = BTreeMap::new();
+    // No write for its own sake: it grants nothing to anybody. But a grant that goes leaves nothing.
+    let leaves_ids = !divided.deleted.is_empty() && guard::is_revoking(input, withheld.is_some());
+    let may_fit = room::least_size(compiled.values()) <= SIZE_BUDGET;
+    let fits = |draft: &Draft| {
+        let policy = draft.policy.as_ref();
+        policy.is_none_or(|policy| policy.to_text().len() <= SIZE_BUDGET)
     };
-    let mut desired = wanted(&compiled);
-    let mut policy = compose(input, &divided, &desired);
-    if policy.to_text().len() > SIZE_BUDGET {
+    let draft_of = |compiled: &_| Draft::new(input, &divided, compiled, &kept, leaves_ids);
+    let draft = may_fit.then(|| draft_of(&compiled));
+    let draft = draft.filter(fits).unwrap_or_else(|| {
         for (key, rejection) in shed(input, &compiled, &divided, &kept) {
             // What stands of it stays: it was there before there was no room.
             if let Some(grant) = compiled.get_mut(&key) {
@@ -153,20 +152,16 @@ pub fn plan(input: &Input<'_>) -> Plan {
             }
             refusals.insert(key, rejection);
         }
-        desired = wanted(&compiled);
-        policy = compose(input, &divided, &desired);
+        draft_of(&compiled)
+    });
+    let Draft { owned, policy } = draft;
+    let (mut added, mut removed) = (Permissions::default(), Permissions::default());
+    if let Some(policy) = &policy {
+        let before = canonical::Canonical::of(input.observed, domain);
+        let after = canonical::Canonical::of(policy, domain);
+        added = after.permissions().difference(before.permissions());
+        removed = before.permissions().difference(after.permissions());
     }
-
-    let owned = owned(input, &divided, &desired);
-    let drops_foreign = input.domain.mode == PolicyMode::Own
-        && divided.others.iter().any(|statement| !statement.denies());
-    // No write for its own sake: it grants nothing to anybody. But a grant that goes leaves nothing.
-    let leaves_ids = !divided.deleted.is_empty() && guard::is_revoking(input, withheld.is_some());
-    let changed = owned != divided.ours || drops_foreign || leaves_ids;
-    let before = canonical::Canonical::of(input.observed, domain);
-    let after = canonical::Canonical::of(&policy, domain);
-    let added = after.permissions().difference(before.permissions());
-    let removed = before.permissions().difference(after.permissions());
 
     let next = LastApplied {
         applied: owned
@@ -176,9 +171,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
             .collect(),
         pending: None,
         grants: applied_grants(input, &compiled, &unknown),
-        deleted: match changed {
-            true => BTreeSet::new(),
-            false => divided.deleted.clone(),
+        deleted: match &policy {
+            Some(_) => BTreeSet::new(),
+            None => divided.deleted.clone(),
         },
     };
     let outcomes = outcomes(input, &compiled, &refusals, &divided);
@@ -192,10 +187,10 @@ pub fn plan(input: &Input<'_>) -> Plan {
         })
         .collect();
     let identity_removals = identity_removals(input, &identity_policies, &unknown);
-    let hold = guard::check(input, changed.then_some(&policy), &added, &owned);
+    let hold = guard::check(input, policy.as_ref(), &added, &owned);
     Plan {
         foreign_statements: divided.others.len(),
-        policy: changed.then_some(policy),
+        policy,
         added: added.to_statements(),
         removed: removed.to_statements(),
         next,
@@ -207,71 +202,108 @@ pub fn plan(input: &Input<'_>) -> Plan {
     }
 }
 
+/// What the operator would have in the policy, and the policy where that needs a write.
+struct Draft {
+    owned: Permissions,
+    policy: Option<Document>,
+}
+
+impl Draft {
+    fn new(
+        input: &Input<'_>,
+        divided: &Split,
+        compiled: &BTreeMap<GrantKey, Compiled>,
+        kept: &Permissions,
+        leaves_ids: bool,
+    ) -> Self {
+        let mut desired = union(compiled.values());
+        desired.extend(kept);
+        let owned = owned(input, divided, desired);
+        let drops_foreign = input.domain.mode == PolicyMode::Own
+            && divided.others.iter().any(|statement| !statement.denies());
+        let changed = owned != divided.ours || drops_foreign || leaves_ids;
+        Self {
+            policy: changed.then(|| compose(input, divided, &owned)),
+            owned,
+        }
+    }
+}
+
 /// Compiles what the grants ask for that carry the operator's finalizer, and says of each whether it
 /// stays.
-fn asked_before(input: &Input<'_>) -> BTreeMap<GrantKey, (Compiled, bool)> {
-    let mut bodies = Compiler::new(input.domain, input.facts);
+fn asked_before<'a>(input: &Input<'a>, compiler: &mut Compiler<'a>) -> Vec<(Compiled, bool)> {
     let stays = |key: &GrantKey| {
         let verdict = input.grants.get(key);
         matches!(verdict, Some(Verdict::Valid(_) | Verdict::Undecided(..)))
     };
     let held = input.held.iter();
-    held.map(|(key, grant)| (key.clone(), (bodies.grant(grant), stays(key))))
+    held.map(|(key, grant)| (compiler.grant(grant), stays(key)))
         .collect()
 }
 
-/// Returns what the grants ask for that nobody can decide about now.
-fn undecided(input: &Input<'_>) -> Permissions {
-    let mut bodies = Compiler::new(input.domain, input.facts);
-    let mut all = Permissions::default();
-    for verdict in input.grants.values() {
-        if let Verdict::Undecided(grant, _) = verdict {
-            all.extend(&bodies.grant(grant).permissions);
-        }
-    }
-    all
-}
-
 /// Compiles every grant that is or stays in the policy.
-///
-/// `asked_before` is what the grants ask for that carry the operator's finalizer.
-fn compile_all(input: &Input<'_>, asked_before: &Permissions) -> BTreeMap<GrantKey, Compiled> {
-    // What stands by the operator's hand, not what it may have written: a write that was refused
-    // is on record too, and must not be made again for a grant that is undecided.
-    let domain = &input.domain.arn;
-    let standing = ownership::split(input.observed, domain, input.last, asked_before).ours;
-    let mut bodies = Compiler::new(input.domain, input.facts);
-    input
-        .grants
-        .iter()
+fn compile_all<'a>(input: &Input<'a>, compiler: &mut Compiler<'a>) -> BTreeMap<GrantKey, Compiled> {
+    let grants = input.grants.iter();
+    grants
         .filter_map(|(key, verdict)| match verdict {
-            Verdict::Valid(grant) => Some((key.clone(), bodies.grant(grant))),
-            Verdict::Undecided(grant, _) => {
-                let mut compiled = bodies.grant(grant);
-                compiled.permissions = Arc::new(compiled.permissions.intersection(&standing));
-                let attached = input.last.and_then(|last| last.grants.get(&key.uid));
-                compiled.identity_policies.retain(|policy| {
-                    attached.is_some_and(|grant| {
-                        grant.identity_policies.iter().any(|(role, name)| {
-                            role == policy.role.as_str() && *name == policy.name
-                        })
-                    })
-                });
-                Some((key.clone(), compiled))
+            Verdict::Valid(grant) | Verdict::Undecided(grant, _) => {
+                Some((key.clone(), compiler.grant(grant)))
             }
             Verdict::Refused(_) | Verdict::Deleting | Verdict::Unreadable(_) => None,
         })
         .collect()
 }
 
+/// Divides the policy as it was read. Without a record, what the given grants ask for is taken as
+/// the operator's where the policy has it.
+fn divide<'a>(input: &Input<'_>, asked: impl IntoIterator<Item = &'a Compiled>) -> Split {
+    let domain = &input.domain.arn;
+    let mut adopted = Permissions::default();
+    if input.last.is_none() {
+        let observed = canonical::Canonical::of(input.observed, domain);
+        for permissions in distinct(asked) {
+            adopted.extend(&permissions.intersection(observed.permissions()));
+        }
+    }
+    ownership::split(input.observed, domain, input.last, &adopted)
+}
+
+/// Leaves undecided grants what stands of them by the operator's hand. What it may have written does
+/// not count: a write that was refused is on record too, and must not be made again for them.
+fn keep_standing(
+    input: &Input<'_>,
+    compiled: &mut BTreeMap<GrantKey, Compiled>,
+    standing: &Permissions,
+) {
+    for (key, compiled) in compiled {
+        let Some(Verdict::Undecided(..)) = input.grants.get(key) else {
+            continue;
+        };
+        compiled.permissions = Arc::new(compiled.permissions.intersection(standing));
+        let attached = input.last.and_then(|last| last.grants.get(&key.uid));
+        compiled.identity_policies.retain(|policy| {
+            attached.is_some_and(|grant| {
+                let mut attached = grant.identity_policies.iter();
+                attached.any(|(role, name)| role == policy.role.as_str() && *name == policy.name)
+            })
+        });
+    }
+}
+
+/// Iterates over what grants compile to; those that ask for the same share it.
+fn distinct<'a>(
+    compiled: impl IntoIterator<Item = &'a Compiled>,
+) -> impl Iterator<Item = &'a Permissions> {
+    let mut seen = HashSet::new();
+    let each = compiled.into_iter().map(|grant| &grant.permissions);
+    each.filter(move |it| seen.insert(Arc::as_ptr(it)))
+        .map(AsRef::as_ref)
+}
+
 fn union<'a>(compiled: impl IntoIterator<Item = &'a Compiled>) -> Permissions {
     let mut all = Permissions::default();
-    let mut seen = HashSet::new();
-    for grant in compiled {
-        // Grants that ask for the same share what they compile to.
-        if seen.insert(Arc::as_ptr(&grant.permissions)) {
-            all.extend(&grant.permissions);
-        }
+    for permissions in distinct(compiled) {
+        all.extend(permissions);
     }
     all
 }
@@ -279,9 +311,9 @@ fn union<'a>(compiled: impl IntoIterator<Item = &'a Compiled>) -> Permissions {
 /// Returns what the operator has in the policy after the write: everything asked for, but for what
 /// others grant already and the operator never wrote. In mode `Own` nothing that others allow is
 /// left to lean on.
-fn owned(input: &Input<'_>, divided: &Split, desired: &Permissions) -> Permissions {
-    if input.domain.mode == PolicyMode::Own {
-        return desired.clone();
+fn owned(input: &Input<'_>, divided: &Split, desired: Permissions) -> Permissions {
+    if input.domain.mode == PolicyMode::Own || divided.allowed_by_others.is_empty() {
+        return desired;
     }
     let mut owned = desired.difference(&divided.allowed_by_others);
     owned.extend(&desired.intersection(&divided.ours));
@@ -289,7 +321,7 @@ fn owned(input: &Input<'_>, divided: &Split, desired: &Permissions) -> Permissio
 }
 
 /// Builds the new document: the statements of others as they stand, then the operator's.
-fn compose(input: &Input<'_>, divided: &Split, desired: &Permissions) -> Document {
+fn compose(input: &Input<'_>, divided: &Split, owned: &Permissions) -> Document {
     let keeps = |statement: &&Statement| input.domain.mode != PolicyMode::Own || statement.denies();
     let mut statements: Vec<Statement> = divided
         .others
@@ -297,7 +329,7 @@ fn compose(input: &Input<'_>, divided: &Split, desired: &Permissions) -> Documen
         .filter(keeps)
         .filter_map(ownership::without_deleted_principals)
         .collect();
-    statements.extend(owned(input, divided, desired).to_statements());
+    statements.extend(owned.to_statements());
     input.observed.with_statements(statements)
 }
 
@@ -347,11 +379,11 @@ fn identity_removals(
     wanted: &[(GrantKey, IdentityPolicy)],
     unknown: &BTreeMap<&String, &AppliedGrant>,
 ) -> BTreeSet<(String, String)> {
-    let kept = |role: &str, name: &str| {
-        wanted
-            .iter()
-            .any(|(_, policy)| policy.role.as_str() == role && policy.name == name)
-    };
+    let wanted = wanted.iter();
+    let wanted: HashSet<(&str, &str)> = wanted
+        .map(|(_, policy)| (policy.role.as_str(), policy.name.as_str()))
+        .collect();
+    let kept = |role: &str, name: &str| wanted.contains(&(role, name));
     let recorded = input.last.into_iter().flat_map(|last| &last.grants);
     recorded
         .filter(|(uid, _)| !unknown.contains_key(uid))

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use opensearch_access::policy::compile::Compiler;
 use opensearch_access::policy::document::Document;
 use opensearch_access::policy::domain::Domain;
+use opensearch_access::policy::service_account::Resolutions;
 use opensearch_access::policy::validate::{self, DomainFacts, Principal, ValidatedGrant};
 use serde_json::{Value, json};
 
@@ -341,8 +342,9 @@ fn an_accepted_grant_permits_no_more_than_its_ceiling() {
         let domain = Domain::parse(&serde_json::from_value(object).unwrap())
             .unwrap_or_else(|broken| panic!("{ceiling}: {broken:?}"));
         let spec = asked(&mut random);
+        let none = Resolutions::default();
         let object = grant(NAMESPACE, "g", &spec);
-        let Ok(grant) = validate::grant(&object, &domain, facts, Some(&BTreeMap::new()), now())
+        let Ok(grant) = validate::grant(&object, &domain, facts, &none, Some(&BTreeMap::new()), now())
         else {
             refused += 1;
             continue;

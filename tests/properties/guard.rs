@@ -133,6 +133,7 @@ fn unchecked(principal: Principal, sources: &[&str], organizations: &[&str]) -> 
         [&object],
         &domain,
         Default::default(),
+        &Default::default(),
         &BTreeMap::new(),
         now(),
     );

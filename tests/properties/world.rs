@@ -9,6 +9,7 @@ use opensearch_access::policy::document::Document;
 use opensearch_access::policy::domain::Domain;
 use opensearch_access::policy::ownership::LastApplied;
 use opensearch_access::policy::plan::{self, Input, Outcome, Plan};
+use opensearch_access::policy::service_account::Resolutions;
 use opensearch_access::policy::validate::DomainFacts;
 use opensearch_access::policy::verdict;
 use serde_json::{Value, json};
@@ -93,13 +94,14 @@ impl World {
             &self.grants,
             &self.domain,
             self.facts,
+            &Resolutions::default(),
             &BTreeMap::new(),
             now(),
         );
         plan::plan(&Input {
             domain: &self.domain,
             facts: self.facts,
-            held: &verdict::held(&self.grants, &self.domain, self.facts),
+            held: &verdict::held(&self.grants, &self.domain, self.facts, &Resolutions::default()),
             grants: &grants,
             observed: &self.observed,
             last: self.last.as_ref(),

@@ -211,7 +211,15 @@ fn what_is_undecided_at_the_first_look_is_adopted_too() {
     world.last = None;
     let now = NOW.parse().unwrap();
     let labels = NamespaceLabels::new();
-    let mut grants = verdict::of_all(&world.grants, &world.domain, world.facts, &labels, now);
+    let none = Resolutions::default();
+    let mut grants = verdict::of_all(
+        &world.grants,
+        &world.domain,
+        world.facts,
+        &none,
+        &labels,
+        now,
+    );
     for (key, verdict) in &mut grants {
         if let ("a", Verdict::Valid(grant)) = (key.name.as_str(), &*verdict) {
             let rejection = Rejection::new(crate::api::condition::Reason::Unavailable, "", "");

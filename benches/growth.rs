@@ -1,0 +1,87 @@
+//! How time and memory grow with the number of grants on one domain.
+//!
+//! `cargo bench --bench growth` prints a table for each world: the quickest of several runs, and the
+//! most heap that one run holds beside its input. To reach: 10,000 grants in less than 50 ms and
+//! 64 MiB, and the same for each grant from 1,000 to 20,000. Counting costs a little time with each
+//! allocation; `cargo bench --bench policy` measures without it.
+
+#![allow(clippy::expect_used, reason = "the input is made right here")]
+#![allow(
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "the table is what this is for"
+)]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use peak_alloc::PeakAlloc;
+
+use self::world::{World, grants};
+
+mod world;
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+/// The numbers of grants to plan.
+const COUNTS: [usize; 5] = [1_000, 2_000, 5_000, 10_000, 20_000];
+
+/// How often each is planned; the quickest counts, since other work only ever adds.
+const RUNS: usize = 15;
+
+/// The time to stay under at 10,000 grants, in milliseconds.
+const TIME_BAR: f64 = 50.0;
+
+/// The heap to stay under at 10,000 grants, in MiB.
+const HEAP_BAR: f64 = 64.0;
+
+fn main() {
+    let shared = |count| World::new(&grants(count, 100));
+    let distinct = |count| World::new(&grants(count, count));
+    table(
+        "written: grants that share 100 roles, no policy yet",
+        &shared,
+    );
+    table("unchanged: the same, all in place", &|count| {
+        shared(count).settled()
+    });
+    table(
+        "too large: a role for each grant, the youngest refused",
+        &distinct,
+    );
+}
+
+fn table(title: &str, world: &dyn Fn(usize) -> World) {
+    println!("\n{title}");
+    println!("  grants        ms  ns/grant       MiB   bytes/grant");
+    for count in COUNTS {
+        let world = world(count);
+        let (time, heap) = measure(&world);
+        let (ms, mib) = (time.as_secs_f64() * 1e3, heap as f64 / 1_048_576.0);
+        let bars = if count == 10_000 {
+            format!("   to reach: {TIME_BAR} ms, {HEAP_BAR} MiB")
+        } else {
+            String::new()
+        };
+        println!(
+            "  {count:>6} {ms:>9.2} {:>9.0} {mib:>9.2} {:>13.0}{bars}",
+            ms * 1e6 / count as f64,
+            heap as f64 / count as f64,
+        );
+    }
+}
+
+/// Returns the time of the quickest run, and the most heap that a run holds.
+fn measure(world: &World) -> (Duration, usize) {
+    let (mut quickest, mut most) = (Duration::MAX, 0);
+    for _ in 0..RUNS {
+        HEAP.reset_peak_usage();
+        let (before, start) = (HEAP.current_usage(), Instant::now());
+        let plan = black_box(world.plan());
+        quickest = quickest.min(start.elapsed());
+        most = most.max(HEAP.peak_usage().saturating_sub(before));
+        drop(plan);
+    }
+    (quickest, most)
+}
