@@ -109,9 +109,9 @@ impl Plan {
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
     let domain = &input.domain.arn;
-    let mut compiler = Compiler::new(input.domain, input.facts);
-    let asked_before = asked_before(input, &mut compiler);
-    let mut compiled = compile_all(input, &mut compiler);
+    let mut bodies = Compiler::new(input.domain, input.facts);
+    let asked_before = asked_before(input, &mut bodies);
+    let mut compiled = compile_all(input, &mut bodies);
     let before = || asked_before.iter().map(|(compiled, _)| compiled);
     let valid = compiled.iter().filter(|(key, _)| !is_undecided(input, key));
     let divided = divide(input, before().chain(valid.map(|(_, compiled)| compiled)));
