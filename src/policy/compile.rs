@@ -128,13 +128,16 @@ pub struct IdentityPolicy {
 /// What decides what a grant compiles to, apart from its place and name.
 type Body<'a> = (&'a [Principal], &'a Access, &'a [String], &'a Restrictions);
 
+/// What a grant's access means: resources, each with the actions on it.
+type Resources = Vec<(Arc<str>, ActionSet)>;
+
 /// Compiles the grants of one domain; what many grants ask for alike is compiled once.
 #[derive(Debug)]
 pub struct Compiler<'a> {
     domain: &'a Domain,
     facts: DomainFacts,
     done: HashMap<Body<'a>, Arc<Permissions>>,
-    resources: HashMap<(&'a Access, &'a [String]), Vec<(Arc<str>, ActionSet)>>,
+    resources: HashMap<(&'a Access, &'a [String]), Resources>,
 }
 
 impl<'a> Compiler<'a> {

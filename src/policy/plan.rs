@@ -117,9 +117,9 @@ impl Plan {
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
     let domain = &input.domain.arn;
-    let mut compiler = Compiler::new(input.domain, input.facts);
-    let asked_before = asked_before(input, &mut compiler);
-    let mut compiled = compile_all(input, &mut compiler);
+    let mut bodies = Compiler::new(input.domain, input.facts);
+    let asked_before = asked_before(input, &mut bodies);
+    let mut compiled = compile_all(input, &mut bodies);
     let before = asked_before.iter().map(|(compiled, _)| compiled);
     // Where this look adopts, what it leaves out would be another's for ever: hence all of them.
     let divided = divide(input, before.chain(compiled.values()));
@@ -231,23 +231,23 @@ impl Draft {
 
 /// Compiles what the grants ask for that carry the operator's finalizer, and says of each whether it
 /// stays.
-fn asked_before<'a>(input: &Input<'a>, compiler: &mut Compiler<'a>) -> Vec<(Compiled, bool)> {
+fn asked_before<'a>(input: &Input<'a>, bodies: &mut Compiler<'a>) -> Vec<(Compiled, bool)> {
     let stays = |key: &GrantKey| {
         let verdict = input.grants.get(key);
         matches!(verdict, Some(Verdict::Valid(_) | Verdict::Undecided(..)))
     };
     let held = input.held.iter();
-    held.map(|(key, grant)| (compiler.grant(grant), stays(key)))
+    held.map(|(key, grant)| (bodies.grant(grant), stays(key)))
         .collect()
 }
 
 /// Compiles every grant that is or stays in the policy.
-fn compile_all<'a>(input: &Input<'a>, compiler: &mut Compiler<'a>) -> BTreeMap<GrantKey, Compiled> {
+fn compile_all<'a>(input: &Input<'a>, bodies: &mut Compiler<'a>) -> BTreeMap<GrantKey, Compiled> {
     let grants = input.grants.iter();
     grants
         .filter_map(|(key, verdict)| match verdict {
             Verdict::Valid(grant) | Verdict::Undecided(grant, _) => {
-                Some((key.clone(), compiler.grant(grant)))
+                Some((key.clone(), bodies.grant(grant)))
             }
             Verdict::Refused(_) | Verdict::Deleting | Verdict::Unreadable(_) => None,
         })
