@@ -24,10 +24,6 @@ use crate::policy::plan::Outcome;
 #[command(group = ArgGroup::new("subject")
     .args(["filenames", "cluster", "policy", "domain_name"]).required(true).multiple(true))]
 pub(super) struct Args {
-    #[command(flatten)]
-    source: source::Args,
-    #[command(flatten)]
-    alone: source::DomainArgs,
     /// A policy document to explain by itself, instead of manifests.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["manifests", "live"])]
     policy: Option<PathBuf>,
@@ -37,6 +33,10 @@ pub(super) struct Args {
     /// How to print; `html` is for the whole matrix only.
     #[arg(short, long, default_value = "table")]
     output: Output,
+    #[command(flatten)]
+    source: source::Args,
+    #[command(flatten)]
+    alone: source::DomainArgs,
     #[command(flatten)]
     question: QuestionArgs,
 }

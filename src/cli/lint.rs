@@ -21,10 +21,6 @@ use crate::policy::lint::Subject;
 #[command(group = ArgGroup::new("subject")
     .args(["filenames", "cluster", "policies", "domain_name"]).required(true).multiple(true))]
 pub(super) struct Args {
-    #[command(flatten)]
-    source: source::Args,
-    #[command(flatten)]
-    alone: source::DomainArgs,
     /// A policy document; may be repeated.
     #[arg(long = "policy", value_name = "FILE")]
     policies: Vec<PathBuf>,
@@ -38,6 +34,10 @@ pub(super) struct Args {
     /// How to print the findings.
     #[arg(short, long, default_value = "text")]
     output: Output,
+    #[command(flatten)]
+    source: source::Args,
+    #[command(flatten)]
+    alone: source::DomainArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -18,8 +18,6 @@ use crate::policy::ownership::LastApplied;
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("subject").args(["filenames", "cluster"]).required(true).multiple(true))]
 pub(super) struct Args {
-    #[command(flatten)]
-    source: source::Args,
     /// A policy document with the statements that the operator wrote, such as an earlier plan's
     /// accessPolicy, instead of the operator's record: what is in it, in the current policy, and in
     /// no manifest, is removed.
@@ -28,6 +26,8 @@ pub(super) struct Args {
     /// How to print the plan.
     #[arg(short, long, default_value = "diff")]
     output: Output,
+    #[command(flatten)]
+    source: source::Args,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -190,7 +190,10 @@ impl Args {
                 let file = cluster.kubeconfig.as_deref();
                 let opened = connect::client(file, cluster.kube_context.as_deref()).await?;
                 let objects = objects::read(&opened).await?;
-                known.current.unreadable = objects.unreadable_grants.clone();
+                known
+                    .current
+                    .unreadable
+                    .clone_from(&objects.unreadable_grants);
                 known.manifests = overlay::lay(files, of_cluster(objects));
                 client = Some((opened, cluster.operator_namespace.as_str()));
             } else {

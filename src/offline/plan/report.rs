@@ -137,7 +137,7 @@ impl Report {
     /// Tells whether anything is refused or held.
     #[must_use]
     pub fn fails(&self) -> bool {
-        self.domains.values().any(|domain| domain.fails())
+        self.domains.values().any(DomainReport::fails)
     }
 }
 

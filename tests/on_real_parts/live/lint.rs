@@ -37,7 +37,7 @@ async fn a_clusters_grants_and_a_domains_policy_are_checked() {
     ];
     let manifests = viewer.run(args).await;
     assert_eq!(manifests.code, 2, "{manifests:?}");
-    assert_eq!(found(&manifests.json()), [of_grant.clone()]);
+    assert_eq!(found(&manifests.json()), std::slice::from_ref(&of_grant));
     assert!(
         viewer.called(&scene.world).is_empty(),
         "AWS is asked when told to"
