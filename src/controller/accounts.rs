@@ -149,6 +149,9 @@ pub async fn resolve(
 
 /// Makes sure that what grants were applied with is known, by the record or by AWS: without both,
 /// their statements would be taken for another writer's, and never be revoked.
+///
+/// Only what passes by itself is waited for: whoever forges the finalizer, and names an account of
+/// whom AWS never answers, must not hold the others back.
 pub fn confirm_known(
     cluster: &Cluster,
     observed: &Observed,
@@ -185,8 +188,12 @@ struct Look<'a> {
     deadline: tokio::time::Instant,
 }
 
-/// Why there is no answer, for a tenant.
-type Silence = String;
+/// There is no answer, for which a tenant is told the reason: `Unknown`, or `Denied`.
+type Silence = Resolution;
+
+fn silent(why: &str) -> Silence {
+    Resolution::Unknown(why.to_owned())
+}
 
 impl Look<'_> {
     async fn at_all(&self, names: &BTreeSet<AccountName>) -> BTreeMap<AccountName, Resolution> {
@@ -214,7 +221,7 @@ impl Look<'_> {
                 let resolution = self.at(account, ids.map(Option::unwrap_or_default)).await;
                 (
                     account.clone(),
-                    resolution.unwrap_or_else(Resolution::Unknown),
+                    resolution.unwrap_or_else(|silence| silence),
                 )
             })
             .buffer_unordered(LOOKUPS)
@@ -241,7 +248,7 @@ impl Look<'_> {
             [] => {}
             [id] => return self.associated(id).await,
             // One takes the place of another, or will be gone in a moment.
-            _ => return Err("EKS has several Pod Identity associations for it".to_owned()),
+            _ => return Err(silent("EKS has several Pod Identity associations for it")),
         }
         let Some(role) = annotation else {
             let association = self.identity.eks.as_ref().map_or_else(String::new, |eks| {
@@ -282,9 +289,9 @@ impl Look<'_> {
             Ok(Ok(found)) => Ok(found.as_ref().map(read)),
             Ok(Err(error)) => {
                 warn!(%account, "failed to read a service account: {error}");
-                Err("it could not be read".to_owned())
+                Err(silent("it could not be read"))
             }
-            Err(_) => Err("it was not read in time".to_owned()),
+            Err(_) => Err(silent("it was not read in time")),
         }
     }
 
@@ -329,7 +336,7 @@ impl Look<'_> {
         };
         let Some(role) = role else {
             // The list and the association disagree: one of them is late.
-            return Err("its Pod Identity association is about to change".to_owned());
+            return Err(silent("its Pod Identity association is about to change"));
         };
         Ok(match EntityArn::parse(&role, EntityKind::Role) {
             Ok(role) => Resolution::Role(role, Proof::Association),
@@ -395,7 +402,7 @@ impl Look<'_> {
             Some(Ok(issuer)) => Some(issuer),
             Some(Err(error)) => {
                 warn!("EKS gives an issuer that cannot be used: {error}");
-                return Err("the cluster's issuer could not be read".to_owned());
+                return Err(silent("the cluster's issuer could not be read"));
             }
         };
         cache.keep((), at, &issuer);
@@ -418,9 +425,13 @@ impl Look<'_> {
         let answer = until(self.deadline, what, Box::pin(asked)).await;
         answer.map_err(|error| {
             warn!(domain = %self.domain.name, "failed to ask for {what}: {error}");
+            let why = format!("{what} could not be asked for: {}", error.brief());
             match error {
-                AwsError::NotFound => format!("{what}: EKS does not know the operator's cluster"),
-                error => format!("{what} could not be asked for: {}", error.brief()),
+                AwsError::NotFound => Resolution::Denied(format!(
+                    "{what} could not be asked for: EKS does not know the operator's cluster"
+                )),
+                AwsError::AccessDenied { .. } => Resolution::Denied(why),
+                _ => Resolution::Unknown(why),
             }
         })
     }

@@ -179,7 +179,7 @@ fn labels(manifests: &Manifests) -> NamespaceLabels {
 fn accounts(manifests: &Manifests) -> Resolutions {
     let found = manifests.accounts.iter().map(|(account, role)| {
         let resolution = match role.as_deref().map(annotated) {
-            None => Resolution::Unknown(format!(
+            None => Resolution::Denied(format!(
                 "its manifest has no annotation {ROLE_ANNOTATION}, and whether a Pod Identity association gives it a role only AWS knows"
             )),
             Some(Ok(role)) => Resolution::Role(role, Proof::Unchecked),

@@ -88,8 +88,10 @@ pub enum Resolution {
     Role(EntityArn, Proof),
     /// There is no role, or nothing proves that it is the service account's.
     Refused(Reason, String),
-    /// Nobody could be asked.
+    /// Nobody answered; that passes.
     Unknown(String),
+    /// Nobody answers until somebody gives the operator a permission, or what it is not told.
+    Denied(String),
 }
 
 /// Reads the annotation of a service account.
@@ -177,7 +179,7 @@ impl Resolutions {
         }
         let (reason, message) = &self.otherwise;
         if *reason == Reason::PrincipalUnknown || !self.before(grant, name).is_empty() {
-            Resolution::Unknown(message.clone())
+            Resolution::Denied(message.clone())
         } else {
             Resolution::Refused(*reason, message.clone())
         }
@@ -191,7 +193,7 @@ impl Resolutions {
         match self.of(grant, name) {
             Resolution::Role(role, _) => before.iter().any(|it| *it != role),
             Resolution::Refused(..) => !before.is_empty(),
-            Resolution::Unknown(_) => false,
+            Resolution::Unknown(_) | Resolution::Denied(_) => false,
         }
     }
 
@@ -247,6 +249,7 @@ mod tests {
             (Resolution::Role(role("b"), Proof::Association), true),
             (refused.clone(), true),
             (Resolution::Unknown(String::new()), false),
+            (Resolution::Denied(String::new()), false),
         ] {
             let said = found(resolution.clone(), Some(&last)).takes_from(&key(), "search");
             assert_eq!(said, takes, "{resolution:?}");
@@ -269,7 +272,7 @@ mod tests {
         );
         assert_eq!(
             asked(Some(&applied_with(&["a"]))),
-            Resolution::Unknown("why".into())
+            Resolution::Denied("why".into())
         );
     }
 

@@ -197,7 +197,9 @@ fn service_account(
             Ok((account, None))
         }
         Resolution::Refused(reason, why) => Ok(unresolved(reason, &why)),
-        Resolution::Unknown(why) => Ok(unresolved(Reason::PrincipalUnknown, &why)),
+        Resolution::Unknown(why) | Resolution::Denied(why) => {
+            Ok(unresolved(Reason::PrincipalUnknown, &why))
+        }
     }
 }
 

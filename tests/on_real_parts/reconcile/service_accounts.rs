@@ -305,6 +305,28 @@ async fn service_accounts_need_the_ceilings_word() {
 }
 
 #[tokio::test]
+async fn a_forged_finalizer_holds_nobody_back() {
+    let scene = Scene::bare("forged", DomainOptions::default()).await;
+    let manifest = json!({
+        "apiVersion": "opensearch-access.io/v1alpha1",
+        "kind": "DomainAccess",
+        "metadata": {"name": "forger", "namespace": "forged",
+            "finalizers": ["opensearch-access.io/revoke"]},
+        "spec": {"domainRef": {"name": "forged"}, "access": "Admin",
+            "principals": [{"serviceAccount": {"name": "search"}}]},
+    });
+    scene.world.create(&manifest).await.unwrap();
+    let a = scene.role("a");
+    scene.grant_to("other", &a).await;
+    // No service account may be named, so none is looked up, and there is no record yet.
+    consent(&scene, &json!({})).await;
+    scene.until_ready(&["other"]).await;
+    let words = ["principals.serviceAccounts"];
+    scene.until_refused("forger", "OverCeiling", &words).await;
+    scene.until_policy(&[scene.allows(&[&a])]).await;
+}
+
+#[tokio::test]
 async fn a_role_of_another_account_needs_an_association_or_the_ceilings_word() {
     let scene = scene("abroad").await;
     let (near, far) = (
