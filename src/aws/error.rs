@@ -233,6 +233,18 @@ impl Error {
         }
     }
 
+    /// Tells whether AWS does not take the credentials any more, which others may come for.
+    #[must_use]
+    pub fn is_of_credentials(&self) -> bool {
+        let codes = [
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "InvalidClientTokenId",
+            "UnrecognizedClientException",
+        ];
+        matches!(self, Self::AccessDenied { code, .. } if codes.contains(&code.as_str()))
+    }
+
     /// Tells whether AWS answered, so that what was asked for was not done.
     #[must_use]
     pub fn is_definite(&self) -> bool {
@@ -302,7 +314,7 @@ mod tests {
             format!(
                 "1 validation error detected: Value '{POLICY}' at 'accessPolicies' failed to satisfy constraint: Member must have length less than or equal to 102400"
             ),
-            format!("cut off: {}", &POLICY[..80]),
+            format!("cut off: {}", POLICY.split_at(80).0),
             "User: arn:aws:iam::111122223333:user/operator is not authorized".to_owned(),
         ];
         // A code that nobody foresaw is among them.

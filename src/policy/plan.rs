@@ -182,9 +182,10 @@ pub fn plan(input: &Input<'_>) -> Plan {
             .collect(),
         pending: None,
         grants: applied_grants(&compiled, &unknown),
-        deleted: match changed {
-            true => BTreeSet::new(),
-            false => divided.deleted.clone(),
+        deleted: if changed {
+            BTreeSet::new()
+        } else {
+            divided.deleted.clone()
         },
     };
     let outcomes = outcomes(input, &compiled, &refusals, &divided);

@@ -31,9 +31,9 @@ const CALLS: usize = 200;
 /// The longest that it is asked within one reconcile.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What became of the search.
+/// What a search came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tried {
+pub enum Found {
     /// Nothing, or nothing that others wait for.
     Nothing,
     /// More can be written now than was planned.
@@ -65,26 +65,26 @@ impl Tries<'_> {
         plan_of: impl Fn(&Grants) -> Plan,
         plan: &Plan,
         applied: &mut Applied,
-    ) -> Result<Tried, Error> {
+    ) -> Result<Found, Error> {
         let quarantine = &self.context.quarantine;
         let name = &self.domain.name;
         if !quarantine.is_searching(name) {
-            return Ok(Tried::Nothing);
+            return Ok(Found::Nothing);
         }
         match (&applied.door, applied.refused) {
-            (Door::Held { .. } | Door::NotWritten { .. }, _) => return Ok(Tried::Nothing),
+            (Door::Held { .. } | Door::NotWritten { .. }, _) => return Ok(Found::Nothing),
             // It was refused although everybody who is new was held.
-            (_, Some(false)) => return Ok(Tried::Later),
+            (_, Some(false)) => return Ok(Found::Later),
             // What revokes goes first.
-            (_, Some(true)) if !plan.removed.is_empty() => return Ok(Tried::More),
+            (_, Some(true)) if !plan.removed.is_empty() => return Ok(Found::More),
             _ => {}
         }
         let Some(means) = self.means(&plan_of).await? else {
-            return Ok(Tried::Later);
+            return Ok(Found::Later);
         };
         let idle = applied.refused.is_some() || applied.door == Door::InForce;
         if means == Means::Writes && !idle {
-            return Ok(Tried::Nothing);
+            return Ok(Found::Nothing);
         }
         let deadline = Instant::now() + LIMIT;
         let (mut freed, mut calls) = (BTreeSet::new(), 0);
@@ -102,15 +102,15 @@ impl Tries<'_> {
             };
             let Some(taken) = taken else {
                 let later = if freed.is_empty() {
-                    Tried::Later
+                    Found::Later
                 } else {
-                    Tried::More
+                    Found::More
                 };
                 return Ok(later);
             };
             quarantine.told(name, &let_in, taken);
             if taken && applied.written.is_some() && means == Means::Writes {
-                return Ok(Tried::Nothing);
+                return Ok(Found::Nothing);
             }
             if taken {
                 freed.extend(let_in);
@@ -118,9 +118,9 @@ impl Tries<'_> {
         }
         info!(domain = %name, ?means, calls, freed = freed.len(), "searched for whom AWS refuses the access policy");
         Ok(if freed.is_empty() && applied.refused.is_none() {
-            Tried::Nothing
+            Found::Nothing
         } else {
-            Tried::More
+            Found::More
         })
     }
 

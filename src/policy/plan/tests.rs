@@ -6,6 +6,8 @@ use super::*;
 use crate::api::access::DomainAccess;
 use crate::policy::verdict::{self, NamespaceLabels};
 
+mod respelled;
+
 const NOW: &str = "2026-06-01T00:00:00Z";
 
 /// One domain and its grants, planned as often as a test likes.
