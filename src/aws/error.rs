@@ -233,6 +233,16 @@ impl Error {
         }
     }
 
+    /// Tells whether AWS judged an access policy that it was sent, and does not take it.
+    #[must_use]
+    pub fn refuses_policy(&self) -> bool {
+        match self {
+            Self::PolicyRefused => true,
+            Self::Rejected { operation, .. } => operation.starts_with("UpdateDomainConfig"),
+            _ => false,
+        }
+    }
+
     /// Tells whether AWS does not take the credentials any more, which others may come for.
     #[must_use]
     pub fn is_of_credentials(&self) -> bool {
@@ -369,7 +379,7 @@ mod tests {
         ] {
             let error = error(code, message);
             assert!(matches!(error, Error::Rejected { .. }), "{error:?}");
-            assert!(error.is_definite());
+            assert!(error.is_definite() && error.refuses_policy());
         }
         assert!(
             !error("InternalException", "x").is_definite(),

@@ -69,7 +69,9 @@ impl Tries<'_> {
         let quarantine = &self.context.quarantine;
         let name = &self.domain.name;
         if !quarantine.is_searching(name) {
-            return Ok(Found::Nothing);
+            // One who was tried again is known to be bad: the rest can be written without it.
+            let again = applied.refused == Some(true);
+            return Ok(if again { Found::More } else { Found::Nothing });
         }
         match (&applied.door, applied.refused) {
             (Door::Held { .. } | Door::NotWritten { .. }, _) => return Ok(Found::Nothing),
@@ -89,25 +91,18 @@ impl Tries<'_> {
         let deadline = Instant::now() + LIMIT;
         let (mut freed, mut calls) = (BTreeSet::new(), 0);
         while let Some(let_in) = quarantine.next(name, means) {
-            if calls >= CALLS || Instant::now() >= deadline {
-                break;
-            }
-            calls += 1;
             let plan = self.with(&plan_of, &let_in);
             let taken = match means {
-                _ if plan.hold.is_some() => None,
+                _ if calls >= CALLS || Instant::now() >= deadline || plan.hold.is_some() => None,
                 _ if plan.policy.is_none() => Some(true),
                 Means::DryRuns => self.dry_run(&plan).await?,
                 Means::Writes => self.write(&plan, applied).await?,
             };
             let Some(taken) = taken else {
-                let later = if freed.is_empty() {
-                    Found::Later
-                } else {
-                    Found::More
-                };
-                return Ok(later);
+                let paused = freed.is_empty();
+                return Ok(if paused { Found::Later } else { Found::More });
             };
+            calls += 1;
             quarantine.told(name, &let_in, taken);
             if taken && applied.written.is_some() && means == Means::Writes {
                 return Ok(Found::Nothing);
@@ -190,7 +185,7 @@ impl Tries<'_> {
 fn judged(answer: Result<bool, AwsError>) -> Result<Option<bool>, Error> {
     match answer {
         Ok(taken) => Ok(Some(taken)),
-        Err(AwsError::PolicyRefused | AwsError::Rejected { .. }) => Ok(Some(false)),
+        Err(error) if error.refuses_policy() => Ok(Some(false)),
         Err(error @ AwsError::NotLeading { .. }) => Err(error.into()),
         Err(error) => {
             info!("a search for whom AWS refuses the access policy pauses: {error}");
