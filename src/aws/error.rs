@@ -251,6 +251,28 @@ impl Error {
         matches!(self, Self::Unavailable { message, .. } if message.contains(chain))
     }
 
+    /// Tells whether AWS judged an access policy that it was sent, and does not take it.
+    #[must_use]
+    pub fn refuses_policy(&self) -> bool {
+        match self {
+            Self::PolicyRefused => true,
+            Self::Rejected { operation, .. } => operation.starts_with("UpdateDomainConfig"),
+            _ => false,
+        }
+    }
+
+    /// Tells whether AWS does not take the credentials any more, which others may come for.
+    #[must_use]
+    pub fn is_of_credentials(&self) -> bool {
+        let codes = [
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "InvalidClientTokenId",
+            "UnrecognizedClientException",
+        ];
+        matches!(self, Self::AccessDenied { code, .. } if codes.contains(&code.as_str()))
+    }
+
     /// Tells whether AWS answered, so that what was asked for was not done.
     #[must_use]
     pub fn is_definite(&self) -> bool {
@@ -320,7 +342,7 @@ mod tests {
             format!(
                 "1 validation error detected: Value '{POLICY}' at 'accessPolicies' failed to satisfy constraint: Member must have length less than or equal to 102400"
             ),
-            format!("cut off: {}", &POLICY[..80]),
+            format!("cut off: {}", POLICY.split_at(80).0),
             "User: arn:aws:iam::111122223333:user/operator is not authorized".to_owned(),
         ];
         // A code that nobody foresaw is among them.
@@ -375,7 +397,7 @@ mod tests {
         ] {
             let error = error(code, message);
             assert!(matches!(error, Error::Rejected { .. }), "{error:?}");
-            assert!(error.is_definite());
+            assert!(error.is_definite() && error.refuses_policy());
         }
         assert!(
             !error("InternalException", "x").is_definite(),

@@ -10,6 +10,9 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_opensearch::config::http::HttpResponse;
+use aws_sdk_opensearch::config::interceptors::InterceptorContext;
+use aws_sdk_opensearch::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_opensearch::error::{ProvideErrorMetadata, SdkError};
 use tokio::sync::Mutex;
 
@@ -196,7 +199,11 @@ impl Sessions {
     fn connect(&self, config: &SdkConfig) -> Clients {
         Clients {
             eks: aws_sdk_eks::Client::new(config),
-            opensearch: aws_sdk_opensearch::Client::new(config),
+            opensearch: aws_sdk_opensearch::Client::from_conf(
+                aws_sdk_opensearch::config::Builder::from(config)
+                    .retry_classifier(Unhurried)
+                    .build(),
+            ),
             iam: aws_sdk_iam::Client::new(config),
             sts: aws_sdk_sts::Client::new(config),
             supervisor: Arc::clone(&self.supervisor),
@@ -235,6 +242,29 @@ async fn account_of(clients: &Clients) -> Result<String, Error> {
     let caller = clients.sts.get_caller_identity();
     let caller = clients.call("GetCallerIdentity", caller.send()).await?;
     Ok(caller.account().unwrap_or_default().to_owned())
+}
+
+/// The HTTP status of a call to OpenSearch Service that was throttled.
+const TOO_MANY_REQUESTS: u16 = 429;
+
+/// Has the SDK not repeat a call that was throttled: whoever made it waits longer each time, and
+/// three calls in a second are not what the service asked for.
+#[derive(Debug)]
+struct Unhurried;
+
+impl ClassifyRetry for Unhurried {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let throttled = |response: &HttpResponse| response.status().as_u16() == TOO_MANY_REQUESTS;
+        if context.response().is_some_and(throttled) {
+            RetryAction::RetryForbidden
+        } else {
+            RetryAction::NoActionIndicated
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "Unhurried"
+    }
 }
 
 /// Reports how each call for a role's credentials ended; the SDK makes it by itself.

@@ -170,7 +170,7 @@ pub async fn apply(
         written = Some(send(context, domain, cluster, observed, plan, record, &mut kept).await?);
     }
     let refused = match &written {
-        Some(Written::No(error @ (AwsError::PolicyRefused | AwsError::Rejected { .. }))) => {
+        Some(Written::No(error)) if error.refuses_policy() => {
             context.forget_principals(&quarantine::principals(&plan.added));
             let principal = *error == AwsError::PolicyRefused;
             Some(

@@ -6,7 +6,6 @@
 //! no requester that could be trusted.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -82,26 +81,20 @@ impl Write<'_> {
     /// Says what was written, with as many grants by name as there is room for.
     fn note(&self, after: &Document) -> String {
         let (grants, version) = (self.grants(), counted(self.versions.1));
-        let mut note = format!(
-            "wrote the access policy: {} statements added, {} removed, {} characters; version {version}, sha256 {} before and {} after",
+        let named: Vec<&str> = grants.iter().take(GRANTS_IN_NOTE).copied().collect();
+        let named = named.join(" ");
+        let more = match grants.len().saturating_sub(GRANTS_IN_NOTE) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!(
+            "wrote the access policy: {} statements added, {} removed, {} characters; version {version}, sha256 {} before and {} after; grants {named}{more}",
             self.plan.added.len(),
             self.plan.removed.len(),
             after.to_text().chars().count(),
             fingerprint_of(self.before),
             fingerprint(after),
-        );
-        let named: Vec<&str> = grants.iter().take(GRANTS_IN_NOTE).copied().collect();
-        if !named.is_empty() {
-            let more = grants.len() - named.len();
-            let more = if more == 0 {
-                String::new()
-            } else {
-                format!(" and {more} more")
-            };
-            // Writing to a String does not fail.
-            let _ = write!(note, "; grants {}{more}", named.join(" "));
-        }
-        note
+        )
     }
 }
 
@@ -237,11 +230,8 @@ fn counted(version: Option<i32>) -> String {
 /// gives it back, so that what one write left and the next one found can be compared.
 fn fingerprint(document: &Document) -> String {
     let digest = Sha256::digest(spelled(document).join("\n"));
-    digest.iter().take(8).fold(String::new(), |mut text, byte| {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let start = digest.first_chunk().copied().unwrap_or_default();
+    format!("{:016x}", u64::from_be_bytes(start))
 }
 
 fn fingerprint_of(text: &str) -> String {

@@ -11,7 +11,7 @@ use kube::{Resource, ResourceExt};
 use super::apply::{self, Applied, Door};
 use super::context::{Context, MISSING_FOR};
 use super::error::Error;
-use super::quarantine::tries::{Tried, Tries};
+use super::quarantine::tries::{Found, Tries};
 use super::queue::Domain as Guarded;
 use super::{accounts, audit, finalizer, observe, status};
 use crate::api::condition::Reason;
@@ -113,6 +113,13 @@ async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
         Ok(action) => Ok(action),
         Err(error) if error.is_momentary() => Err(error),
         Err(error) => {
+            if let Error::Aws(refused) = &error
+                && refused.is_of_credentials()
+            {
+                // They were revoked before their time: the next try asks for new ones.
+                let session = observe::session_name(&domain.domain_name);
+                context.sessions.retain(|name| name != session).await;
+            }
             if matches!(error, Error::NoDomain(_))
                 && let Err(second) =
                     finalizer::finish_without_domain(context, &domain, &cluster).await
@@ -218,8 +225,8 @@ async fn reconcile_domain(
         observed: &observed,
         grants: &grants,
     };
-    let tried = tries.run(plan_of, &plan, &mut applied).await?;
-    if tried == Tried::More && applied.refused.is_some() {
+    let found = tries.run(plan_of, &plan, &mut applied).await?;
+    if found == Found::More && applied.refused.is_some() {
         return Ok(Action::requeue(Duration::ZERO));
     }
 
@@ -249,14 +256,25 @@ async fn reconcile_domain(
     if all && applied.door == Door::InForce {
         context.reset_tries(&domain.name);
     }
-    let mut wait = next(context, domain, &plan, &applied, all, now);
-    match tried {
-        Tried::Nothing => {}
-        Tried::More if applied.written.is_none() => wait = Duration::ZERO,
-        Tried::More => {}
-        Tried::Later => wait = wait.min(context.next_try(&domain.name)),
+    let wait = next(context, domain, &plan, &applied, all, now);
+    Ok(Action::requeue(sooner(
+        wait, found, context, domain, &applied,
+    )))
+}
+
+/// Says when to look again after a search for whom AWS refuses the policy.
+fn sooner(
+    wait: Duration,
+    found: Found,
+    context: &Context,
+    domain: &Domain,
+    applied: &Applied,
+) -> Duration {
+    match found {
+        Found::More if applied.written.is_none() => Duration::ZERO,
+        Found::More | Found::Nothing => wait,
+        Found::Later => wait.min(context.next_try(&domain.name)),
     }
-    Ok(Action::requeue(wait))
 }
 
 /// Leaves out a grant that cannot be kept from going before it is revoked.

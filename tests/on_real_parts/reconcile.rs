@@ -4,6 +4,11 @@
 //! policies, and what users see in the API server. Most tests share one operator, each with a
 //! domain and a namespace of its own; the ones that stop it have a world of their own.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "an expectation that fails here is a failed test"
+)]
+
 mod accounts;
 mod audit;
 mod changes;

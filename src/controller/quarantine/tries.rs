@@ -31,9 +31,9 @@ const CALLS: usize = 200;
 /// The longest that it is asked within one reconcile.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What became of the search.
+/// What a search came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tried {
+pub enum Found {
     /// Nothing, or nothing that others wait for.
     Nothing,
     /// More can be written now than was planned.
@@ -65,52 +65,47 @@ impl Tries<'_> {
         plan_of: impl Fn(&Grants) -> Plan,
         plan: &Plan,
         applied: &mut Applied,
-    ) -> Result<Tried, Error> {
+    ) -> Result<Found, Error> {
         let quarantine = &self.context.quarantine;
         let name = &self.domain.name;
         if !quarantine.is_searching(name) {
-            return Ok(Tried::Nothing);
+            // One who was tried again is known to be bad: the rest can be written without it.
+            let again = applied.refused == Some(true);
+            return Ok(if again { Found::More } else { Found::Nothing });
         }
         match (&applied.door, applied.refused) {
-            (Door::Held { .. } | Door::NotWritten { .. }, _) => return Ok(Tried::Nothing),
+            (Door::Held { .. } | Door::NotWritten { .. }, _) => return Ok(Found::Nothing),
             // It was refused although everybody who is new was held.
-            (_, Some(false)) => return Ok(Tried::Later),
+            (_, Some(false)) => return Ok(Found::Later),
             // What revokes goes first.
-            (_, Some(true)) if !plan.removed.is_empty() => return Ok(Tried::More),
+            (_, Some(true)) if !plan.removed.is_empty() => return Ok(Found::More),
             _ => {}
         }
         let Some(means) = self.means(&plan_of).await? else {
-            return Ok(Tried::Later);
+            return Ok(Found::Later);
         };
         let idle = applied.refused.is_some() || applied.door == Door::InForce;
         if means == Means::Writes && !idle {
-            return Ok(Tried::Nothing);
+            return Ok(Found::Nothing);
         }
         let deadline = Instant::now() + LIMIT;
         let (mut freed, mut calls) = (BTreeSet::new(), 0);
         while let Some(let_in) = quarantine.next(name, means) {
-            if calls >= CALLS || Instant::now() >= deadline {
-                break;
-            }
-            calls += 1;
             let plan = self.with(&plan_of, &let_in);
             let taken = match means {
-                _ if plan.hold.is_some() => None,
+                _ if calls >= CALLS || Instant::now() >= deadline || plan.hold.is_some() => None,
                 _ if plan.policy.is_none() => Some(true),
                 Means::DryRuns => self.dry_run(&plan).await?,
                 Means::Writes => self.write(&plan, applied).await?,
             };
             let Some(taken) = taken else {
-                let later = if freed.is_empty() {
-                    Tried::Later
-                } else {
-                    Tried::More
-                };
-                return Ok(later);
+                let paused = freed.is_empty();
+                return Ok(if paused { Found::Later } else { Found::More });
             };
+            calls += 1;
             quarantine.told(name, &let_in, taken);
             if taken && applied.written.is_some() && means == Means::Writes {
-                return Ok(Tried::Nothing);
+                return Ok(Found::Nothing);
             }
             if taken {
                 freed.extend(let_in);
@@ -118,9 +113,9 @@ impl Tries<'_> {
         }
         info!(domain = %name, ?means, calls, freed = freed.len(), "searched for whom AWS refuses the access policy");
         Ok(if freed.is_empty() && applied.refused.is_none() {
-            Tried::Nothing
+            Found::Nothing
         } else {
-            Tried::More
+            Found::More
         })
     }
 
@@ -190,7 +185,7 @@ impl Tries<'_> {
 fn judged(answer: Result<bool, AwsError>) -> Result<Option<bool>, Error> {
     match answer {
         Ok(taken) => Ok(Some(taken)),
-        Err(AwsError::PolicyRefused | AwsError::Rejected { .. }) => Ok(Some(false)),
+        Err(error) if error.refuses_policy() => Ok(Some(false)),
         Err(error @ AwsError::NotLeading { .. }) => Err(error.into()),
         Err(error) => {
             info!("a search for whom AWS refuses the access policy pauses: {error}");

@@ -9,6 +9,8 @@ use crate::api::condition::Reason;
 use crate::policy::service_account::{AccountName, Proof, Resolution, Resolutions};
 use crate::policy::verdict::{self, NamespaceLabels};
 
+mod respelled;
+
 const NOW: &str = "2026-06-01T00:00:00Z";
 
 /// One domain and its grants, planned as often as a test likes.

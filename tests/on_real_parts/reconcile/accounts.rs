@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::common::fake_aws::{DomainOptions, RoleOptions};
 use crate::common::operator::scene::Scene;
-use crate::common::operator::{ACCOUNT, REGION, World, meaning};
+use crate::common::operator::{ACCOUNT, REGION, World, meaning, together};
 
 const OTHER: &str = "444455556666";
 
@@ -112,4 +112,97 @@ async fn a_domain_that_is_deleted_in_aws_lets_its_grants_and_its_object_go() {
     assert!(left.is_empty(), "{left:?}");
     scene.delete_domain().await;
     scene.until_domain_is_gone().await;
+}
+
+#[tokio::test]
+async fn domains_of_one_name_in_several_accounts_and_regions_are_never_mixed_up() {
+    const ACCOUNTS: [&str; 3] = ["555566667771", "555566667772", "555566667773"];
+    const REGIONS: [&str; 2] = ["eu-west-1", "us-east-1"];
+    let world = World::shared().await;
+    world.namespace("mixed", &json!({})).await;
+    let scene = Scene {
+        world,
+        name: "mixed",
+    };
+    let aws = scene.world.aws();
+    let role = |account: &str, name: &str| format!("arn:aws:iam::{account}:role/{name}");
+    let mut places = Vec::new();
+    for account in ACCOUNTS {
+        let trusted = RoleOptions::default().trusts(ACCOUNT).external_id(account);
+        aws.account(account)
+            .role_with("operator", trusted)
+            .role("first")
+            .role("second");
+        for region in REGIONS {
+            aws.account(account).domain("mixed", region);
+            places.push((account, region, format!("mixed-{account}-{region}")));
+        }
+    }
+    let each = |(account, region, name): &(&str, &str, String)| {
+        let ceiling = scene.consent(&json!({"principals": {"accounts": [account]}}));
+        let assumed = json!({"arn": role(account, "operator"), "externalId": account});
+        let domain = json!({
+            "apiVersion": "opensearch-access.io/v1alpha1",
+            "kind": "OpenSearchDomain",
+            "metadata": {"name": name},
+            "spec": {"domainName": "mixed", "accountId": account, "region": region,
+                "interval": "10s", "assumeRole": assumed, "consent": [ceiling]},
+        });
+        let grant = |which: &str| {
+            let spec = json!({"domainRef": {"name": name},
+                "principals": [{"iamRole": {"arn": role(account, which)}}]});
+            (format!("{which}-{name}"), spec)
+        };
+        (domain, [grant("first"), grant("second")])
+    };
+    let all: Vec<_> = places.iter().map(each).collect();
+    // All at the same time, and then everything once more.
+    together(all.iter().map(async |(domain, grants)| {
+        scene.world.create(domain).await.unwrap();
+        for (name, spec) in grants {
+            scene.grant(name, spec).await;
+        }
+    }))
+    .await;
+    for (_, grants) in &all {
+        scene.until_ready(&[&grants[0].0, &grants[1].0]).await;
+    }
+    together(all.iter().map(async |(_, grants)| {
+        let narrower = json!({"spec": {"access": "Read"}});
+        scene.change_grant(&grants[0].0, &narrower).await;
+        scene.delete_grant(&grants[1].0).await;
+    }))
+    .await;
+    for (_, grants) in &all {
+        scene.until_ready(&[&grants[0].0]).await;
+        scene.until_gone(&grants[1].0).await;
+    }
+
+    let calls = aws.calls();
+    for (account, region, _) in &places {
+        let arn = format!("arn:aws:es:{region}:{account}:domain/mixed");
+        let policy = aws.policy(&arn);
+        assert!(policy.contains(&role(account, "first")), "{policy}");
+        let others = ACCOUNTS.iter().filter(|other| *other != account);
+        for other in others {
+            assert!(!policy.contains(other), "{other} on {arn}: {policy}");
+        }
+        let session =
+            format!("arn:aws:sts::{account}:assumed-role/operator/opensearch-access.mixed");
+        let of_domain = calls
+            .iter()
+            .filter(|call| call.domain.as_deref() == Some("mixed") && call.region == *region);
+        let by_session = of_domain.filter(|call| call.caller_arn == session).count();
+        assert!(by_session > 4, "{by_session} calls on {arn}");
+    }
+    // With another's credentials the domain would not have been found, or not been this one.
+    let on_domain = || {
+        calls
+            .iter()
+            .filter(|call| call.domain.as_deref() == Some("mixed"))
+    };
+    for call in on_domain() {
+        assert!(ACCOUNTS.contains(&call.account.as_str()), "{call:?}");
+        assert!(matches!(call.status, Some(200)), "{call:?}");
+    }
 }

@@ -7,8 +7,9 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 
 use crate::common::fake_aws::{Call, DomainOptions, Period};
+use crate::common::operator::meaning::{self, Meaning};
 use crate::common::operator::scene::Scene;
-use crate::common::operator::{ACCOUNT, World, meaning};
+use crate::common::operator::{ACCOUNT, World};
 
 /// An account whose principals the operator cannot look up.
 const OTHER: &str = "444455556666";
@@ -204,7 +205,7 @@ async fn a_revocation_goes_before_the_search() {
     scene.until_gone("goes").await;
     until_the_others_are_in(&scene, 8, &[3]).await;
     let history = scene.history();
-    let revoked = history.iter().rposition(|it| it.is_empty());
+    let revoked = history.iter().rposition(Meaning::is_empty);
     assert_eq!(revoked, Some(history.len() - 2), "{history:#?}");
     until_the_bad_are_told(&scene, &[3]).await;
 }

@@ -107,3 +107,42 @@ async fn a_search_goes_on_after_aws_has_throttled_it() {
         .until_refused("bad", "PrincipalNotFound", &[&bad])
         .await;
 }
+
+#[tokio::test]
+async fn a_domain_that_aws_throttles_is_asked_for_ever_more_seldom_and_then_converges() {
+    let scene = Scene::in_world(
+        World::start().await,
+        "throttled-all",
+        DomainOptions::default(),
+    );
+    let scene = scene.await;
+    scene.add_domain(&json!({})).await;
+    let (a, b) = (scene.role("a"), scene.role("b"));
+    scene.grant_to("goes", &a).await;
+    scene.until_ready(&["goes"]).await;
+    let faults = scene.world.aws().faults();
+    faults.inject_on(scene.name, "*", Fault::Throttle, Times::UntilCleared);
+    scene.grant_to("comes", &b).await;
+    scene.delete_grant("goes").await;
+    scene.until_domain_says("False", "Throttled").await;
+    // 1, 2, 4, 8 and 16 s, and at most a quarter more each.
+    tokio::time::sleep(Duration::from_secs(39)).await;
+    let calls = || {
+        let calls = scene.world.aws().calls();
+        let of_domain = calls.iter();
+        of_domain
+            .filter(|call| call.domain.as_deref() == Some(scene.name))
+            .count()
+    };
+    let before = calls();
+    // By then it is one in 30 s, and at least in three quarters of that.
+    tokio::time::sleep(Duration::from_secs(44)).await;
+    let within = calls() - before;
+    assert!((1..=2).contains(&within), "{within} calls in 44 s");
+    faults.clear("*");
+    scene
+        .until_policy_within(Duration::from_mins(1), &[scene.allows(&[&b])])
+        .await;
+    scene.until_gone("goes").await;
+    scene.until_ready(&["comes"]).await;
+}
