@@ -131,7 +131,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let mut before = union(asked_before.values().map(|(compiled, _)| compiled));
     if input.last.is_none() {
         // This look alone adopts, and what it leaves out would be another's for ever.
-        before.extend(&undecided(input));
+        before.extend(&asked_now(input));
     }
     let mut compiled = compile_all(input, &before);
     let mut refusals: BTreeMap<GrantKey, Rejection> = BTreeMap::new();
@@ -224,12 +224,13 @@ fn asked_before(input: &Input<'_>) -> BTreeMap<GrantKey, (Compiled, bool)> {
         .collect()
 }
 
-/// Returns what the grants ask for that nobody can decide about now.
-fn undecided(input: &Input<'_>) -> Permissions {
+/// Returns what the grants ask for that may be granted, those included that nobody can decide about
+/// now.
+fn asked_now(input: &Input<'_>) -> Permissions {
     let mut bodies = Compiler::new(input.domain, input.facts);
     let mut all = Permissions::default();
     for verdict in input.grants.values() {
-        if let Verdict::Undecided(grant, _) = verdict {
+        if let Verdict::Valid(grant) | Verdict::Undecided(grant, _) = verdict {
             all.extend(&bodies.grant(grant).permissions);
         }
     }

@@ -201,14 +201,14 @@ impl Lane {
     /// Tells every story once, and finds out how each goes.
     pub(crate) async fn references(&self) -> (Vec<Reference>, Outcome) {
         let scenes = together(Workload::ALL.map(|it| self.scene(it))).await;
-        self.until_quiet(&scenes, &Workload::ALL.map(|_| 0)).await;
+        self.until_quiet(&scenes, false).await;
         let prepared: Vec<Value> = scenes.iter().map(|it| self.snapshot(it)).collect();
         for scene in &scenes {
             self.wires.lay(scene.name, None, Then::Answered);
         }
         let acts = scenes.iter().zip(Workload::ALL);
         together(acts.map(|(scene, workload)| workload.act(scene))).await;
-        self.until_quiet(&scenes, &Workload::ALL.map(|_| 1)).await;
+        self.until_quiet(&scenes, true).await;
         let mut outcome = Outcome::default();
         let mut references = Vec::new();
         for ((scene, workload), prepared) in scenes.iter().zip(Workload::ALL).zip(prepared) {
@@ -253,22 +253,22 @@ impl Lane {
         })
     }
 
-    /// Waits until nothing is written any more, and every domain has had some writes.
-    async fn until_quiet(&self, scenes: &[Scene], least: &[usize]) {
+    /// Waits until nothing is written any more, and every story is told if it has begun.
+    async fn until_quiet(&self, scenes: &[Scene], begun: bool) {
         let begin = Instant::now();
         let mut seen: Vec<Value> = Vec::new();
         let mut since = Instant::now();
         loop {
             let now: Vec<Value> = scenes.iter().map(|it| self.snapshot(it)).collect();
-            let begun = scenes
-                .iter()
-                .zip(least)
-                .all(|(scene, least)| self.wires.writes(scene.name).len() >= *least);
-            if now != seen || !begun {
+            let told = |((scene, workload), now): ((&Scene, Workload), &Value)| {
+                !self.wires.writes(scene.name).is_empty() && workload.is_told(now)
+            };
+            let mut stories = scenes.iter().zip(Workload::ALL).zip(&now);
+            let told = (!begun || stories.all(told)) && now.iter().all(snapshot::is_current);
+            if now != seen || !told {
                 (seen, since) = (now, Instant::now());
             }
-            // The longest pause in a story is the one before a grant expires.
-            if since.elapsed() > QUIET && begin.elapsed() > QUIET * 2 {
+            if since.elapsed() > QUIET {
                 return;
             }
             assert!(
