@@ -40,7 +40,7 @@ const PARTS: [&str; 5] = ["scale", "burst", "poison", "idle", "sweep"];
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    LocalSet::new().run_until(run()).await
+    LocalSet::new().run_until(Box::pin(run())).await
 }
 
 async fn run() -> ExitCode {

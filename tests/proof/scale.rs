@@ -174,7 +174,7 @@ pub(crate) async fn cold_start(timed: bool) -> Report {
     }
     let operator = processor_time(stage.world.operator_id()).as_secs();
     report.note(&format!("{what} seconds of processor, operator"), operator);
-    let server = (processor_time(apiserver) - before).as_secs();
+    let server = processor_time(apiserver).saturating_sub(before).as_secs();
     report.note(&format!("{what} seconds of processor, API server"), server);
     let aws = stage.world.aws();
     let most = scenes.iter().map(|it| aws.updates(it.name)).max();

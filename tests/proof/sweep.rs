@@ -26,7 +26,7 @@ const SAMPLE: usize = 4;
 pub(crate) async fn run(full: bool) -> Report {
     let began = Instant::now();
     let lane = Lane::start(Leads::Alone).await;
-    let (references, mut outcome) = lane.references().await;
+    let (references, mut outcome) = Box::pin(lane.references()).await;
     for reference in &references {
         eprintln!(
             "    {:?}: {} writes",
@@ -111,9 +111,8 @@ fn plan(references: &[Reference], leaders: bool, first: usize, one_of: usize) ->
                 let to_aws = !write.contains(' ');
                 let meant = match crash {
                     Crash::Answered | Crash::AnswerLost => true,
-                    Crash::Unanswered => to_aws,
+                    Crash::Unanswered | Crash::LeaderFrozen => to_aws,
                     Crash::LeaderKilled => to_aws || write.contains("record"),
-                    Crash::LeaderFrozen => to_aws,
                 };
                 if meant {
                     let write = at + 1;
