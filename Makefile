@@ -4,7 +4,7 @@ CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint plan world crds
+.PHONY: help demo test lint plan world crds figures
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s '	'
@@ -39,3 +39,8 @@ world: ## Leave a real API server and a fake AWS running, and print how to use t
 
 crds: ## Regenerate crds/ from the types.
 	cargo run --locked --quiet -- crds --write crds
+
+# The figures of the README; some are times, so nothing else should run beside.
+figures: ## Measure what the README promises, and fail where it does not hold (about 10 minutes).
+	@tests/world/prepare etcd kube-apiserver kubectl
+	cargo test --locked --test proof -- --full

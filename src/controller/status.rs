@@ -64,7 +64,10 @@ pub async fn reconciled(
         let goes = *outcome == Outcome::Deleting
             && super::reconcile::is_revoked(plan, applied, observed)
             && !applied.attached_still.contains(&key.uid);
-        if let Some(object) = object.filter(|_| !goes) {
+        // It is read back in a moment, and told then: with many grants, each write counts.
+        let soon = applied.written == Some(true)
+            && matches!(outcome, Outcome::Granted { in_place, .. } if !in_place);
+        if let Some(object) = object.filter(|_| !goes && !soon) {
             statuses.push((Arc::clone(object), said, shown));
         }
     }

@@ -162,6 +162,12 @@ impl World {
         self.parts().start_operator_with("info");
     }
 
+    /// Returns the process id of the operator.
+    pub(crate) fn operator_id(&self) -> u32 {
+        let operator = self.parts().operator();
+        operator.as_ref().map_or(0, Process::id)
+    }
+
     /// Asks the operator to stop, and waits until it has.
     pub(crate) async fn stop_operator(&self) {
         let operator = self.parts().operator().take();

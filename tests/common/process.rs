@@ -193,6 +193,17 @@ pub(crate) fn is_alive(id: u32) -> bool {
     })
 }
 
+/// Returns how much processor time a process has had.
+pub(crate) fn processor_time(id: u32) -> Duration {
+    /// In which the kernel counts for everybody, whatever its own (`man 5 proc_pid_stat`).
+    const TICKS_A_SECOND: u64 = 100;
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let ticks = after_name.split(' ').skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|it| it.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS_A_SECOND)
+}
+
 /// Spawns from a thread that lives as long as the test process.
 ///
 /// The kernel sends the death signal when the *thread* that started the program ends; the threads

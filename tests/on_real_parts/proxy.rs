@@ -17,7 +17,7 @@ use kube::{Client, Config};
 use serde_json::json;
 
 use crate::common::cluster::Cluster;
-use crate::common::cluster::proxy::{ApiProxy, Mishap};
+use crate::common::cluster::proxy::{ApiCall, ApiProxy, Mishap};
 use crate::common::tripwire::{Then, Tripwires};
 
 async fn maps(cluster: &Cluster, proxy: &ApiProxy, namespace: &str) -> Api<ConfigMap> {
@@ -65,10 +65,10 @@ async fn calls_and_watches_pass_unless_something_goes_wrong_with_them() {
     }
     maps.list(&lists).await.unwrap();
 
-    proxy.inject(|call| call.is_write(), Mishap::CutBefore, Some(1));
+    proxy.inject(ApiCall::is_write, Mishap::CutBefore, Some(1));
     maps.create(&made, &map("cut-before")).await.unwrap_err();
     assert!(maps.get_opt("cut-before").await.unwrap().is_none());
-    proxy.inject(|call| call.is_write(), Mishap::CutAfter, Some(1));
+    proxy.inject(ApiCall::is_write, Mishap::CutAfter, Some(1));
     maps.create(&made, &map("cut-after")).await.unwrap_err();
     assert!(maps.get_opt("cut-after").await.unwrap().is_some());
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::Value;
 
 use super::snapshot;
@@ -154,6 +154,15 @@ impl Lane {
         }
     }
 
+    /// Replaces a leader that has ended by itself, as it does where a busy machine keeps it from
+    /// renewing its lease.
+    async fn replace_if_gone(&mut self) {
+        if self.operator.as_mut().is_some_and(Wired::has_ended) {
+            self.operator = None;
+            self.replace().await;
+        }
+    }
+
     async fn new_operator(&mut self) -> Wired {
         self.started += 1;
         let name = format!("operator-{}", self.started);
@@ -200,15 +209,15 @@ impl Lane {
 
     /// Tells every story once, and finds out how each goes.
     pub(crate) async fn references(&self) -> (Vec<Reference>, Outcome) {
-        let scenes = together(Workload::ALL.map(|it| self.scene(it))).await;
-        self.until_quiet(&scenes, &Workload::ALL.map(|_| 0)).await;
+        let scenes = together(Workload::ALL.map(|it| Box::pin(self.scene(it)))).await;
+        self.until_quiet(&scenes, false).await;
         let prepared: Vec<Value> = scenes.iter().map(|it| self.snapshot(it)).collect();
         for scene in &scenes {
             self.wires.lay(scene.name, None, Then::Answered);
         }
         let acts = scenes.iter().zip(Workload::ALL);
         together(acts.map(|(scene, workload)| workload.act(scene))).await;
-        self.until_quiet(&scenes, &Workload::ALL.map(|_| 1)).await;
+        self.until_quiet(&scenes, true).await;
         let mut outcome = Outcome::default();
         let mut references = Vec::new();
         for ((scene, workload), prepared) in scenes.iter().zip(Workload::ALL).zip(prepared) {
@@ -253,22 +262,21 @@ impl Lane {
         })
     }
 
-    /// Waits until nothing is written any more, and every domain has had some writes.
-    async fn until_quiet(&self, scenes: &[Scene], least: &[usize]) {
+    /// Waits until nothing is written any more, and every story is told if it has begun.
+    async fn until_quiet(&self, scenes: &[Scene], begun: bool) {
         let begin = Instant::now();
-        let mut seen: Vec<Value> = Vec::new();
-        let mut since = Instant::now();
+        let (mut last, mut since) = (Vec::new(), Instant::now());
         loop {
             let now: Vec<Value> = scenes.iter().map(|it| self.snapshot(it)).collect();
-            let begun = scenes
-                .iter()
-                .zip(least)
-                .all(|(scene, least)| self.wires.writes(scene.name).len() >= *least);
-            if now != seen || !begun {
-                (seen, since) = (now, Instant::now());
+            let told = |((scene, workload), now): ((&Scene, Workload), &Value)| {
+                !self.wires.writes(scene.name).is_empty() && workload.is_told(now)
+            };
+            let mut stories = scenes.iter().zip(Workload::ALL).zip(&now);
+            let told = (!begun || stories.all(told)) && now.iter().all(snapshot::is_current);
+            if now != last || !told {
+                (last, since) = (now, Instant::now());
             }
-            // The longest pause in a story is the one before a grant expires.
-            if since.elapsed() > QUIET && begin.elapsed() > QUIET * 2 {
+            if since.elapsed() > QUIET {
                 return;
             }
             assert!(
@@ -284,7 +292,13 @@ impl Lane {
     /// Tells stories, each up to its point, crashes the operator, and lets the next one finish them.
     pub(crate) async fn batch(&mut self, crash: Crash, points: &[(Point, Reference)]) -> Outcome {
         let mut outcome = Outcome::default();
-        let scenes = together(points.iter().map(|(it, _)| self.scene(it.workload))).await;
+        self.replace_if_gone().await;
+        let scenes = together(
+            points
+                .iter()
+                .map(|(it, _)| Box::pin(self.scene(it.workload))),
+        )
+        .await;
         let wanted: Vec<&Value> = points.iter().map(|(_, it)| &it.prepared).collect();
         if !self
             .until(&scenes, &wanted, &mut outcome, "before the crash")
@@ -379,12 +393,14 @@ impl Lane {
         when: &str,
     ) -> bool {
         let deadline = Instant::now() + PATIENCE;
+        // Not all at one moment: what is bad is tried again from time to time.
+        let mut left: Vec<(&Scene, &Value)> = scenes.iter().zip(wanted.iter().copied()).collect();
         loop {
-            let now: Vec<Value> = scenes.iter().map(|it| self.snapshot(it)).collect();
-            let mut off = now.iter().zip(wanted).zip(scenes);
-            let Some(((now, wanted), scene)) = off.find(|((now, wanted), _)| now != *wanted) else {
+            left.retain(|(scene, wanted)| self.snapshot(scene) != **wanted);
+            let Some((scene, wanted)) = left.first() else {
                 return true;
             };
+            let now = &self.snapshot(scene);
             if Instant::now() >= deadline {
                 let difference = snapshot::difference(now, wanted);
                 let log = self.operator.as_ref().map(Wired::log_tail);
@@ -445,7 +461,7 @@ impl Lane {
             drop(deleted);
             let grants = self.world.api("DomainAccess", Some(scene.name));
             let all = DeleteParams::default();
-            let deleted = grants.delete_collection(&all, &Default::default()).await;
+            let deleted = grants.delete_collection(&all, &ListParams::default()).await;
             deleted.map(drop).unwrap_or_default();
         }))
         .await;

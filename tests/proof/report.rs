@@ -18,13 +18,23 @@ pub(crate) struct Report {
 
 impl Report {
     /// Adds a figure that must not be above a bar.
-    pub(crate) fn at_most<T: PartialOrd + Display>(&mut self, what: &str, measured: T, bar: T) {
+    pub(crate) fn at_most<T: PartialOrd + Display + Copy>(
+        &mut self,
+        what: &str,
+        measured: T,
+        bar: T,
+    ) {
         let holds = measured <= bar;
         self.add(what, measured, format!("at most {bar}"), holds);
     }
 
     /// Adds a figure that must not be below a bar.
-    pub(crate) fn at_least<T: PartialOrd + Display>(&mut self, what: &str, measured: T, bar: T) {
+    pub(crate) fn at_least<T: PartialOrd + Display + Copy>(
+        &mut self,
+        what: &str,
+        measured: T,
+        bar: T,
+    ) {
         let holds = measured >= bar;
         self.add(what, measured, format!("at least {bar}"), holds);
     }

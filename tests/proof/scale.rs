@@ -13,6 +13,7 @@ use crate::common::operator::chronicle::Chronicle;
 use crate::common::operator::scene::{Scene, condition};
 use crate::common::operator::{ACCOUNT, World, meaning};
 use crate::common::oracle::{self, Case, Judgement};
+use crate::common::process::processor_time;
 
 /// An account whose principals cannot be looked up.
 const ELSEWHERE: &str = "444455556666";
@@ -135,7 +136,9 @@ fn seconds(since: Instant) -> f64 {
 }
 
 /// 2,000 grants on 50 domains are there when the operator starts (C20).
-pub(crate) async fn cold_start() -> Report {
+///
+/// `timed` says that nothing else runs on this machine, so that the time counts.
+pub(crate) async fn cold_start(timed: bool) -> Report {
     const DOMAINS: usize = 50;
     const EACH: usize = 40;
     let stage = Stage::set().await;
@@ -153,6 +156,8 @@ pub(crate) async fn cold_start() -> Report {
     };
     assert!(stage.until(seen).await, "the grants were not created");
     let began = Instant::now();
+    let [_, apiserver] = stage.world.cluster().process_ids();
+    let before = processor_time(apiserver);
     stage.world.start_quiet_operator();
     let all = || stage.chronicle.ready_grants() == DOMAINS * EACH;
     let done = stage.until(all).await;
@@ -162,7 +167,15 @@ pub(crate) async fn cold_start() -> Report {
     let what = "cold start, 2,000 grants on 50 domains:";
     let in_place = stage.chronicle.ready_grants();
     report.at_least(&format!("{what} in place"), in_place, DOMAINS * EACH);
-    report.at_most(&format!("{what} seconds"), took, 60.0);
+    if timed {
+        report.at_most(&format!("{what} seconds"), took, 60.0);
+    } else {
+        report.note(&format!("{what} seconds"), took);
+    }
+    let operator = processor_time(stage.world.operator_id()).as_secs();
+    report.note(&format!("{what} seconds of processor, operator"), operator);
+    let server = processor_time(apiserver).saturating_sub(before).as_secs();
+    report.note(&format!("{what} seconds of processor, API server"), server);
     let aws = stage.world.aws();
     let most = scenes.iter().map(|it| aws.updates(it.name)).max();
     report.at_most(
@@ -202,28 +215,25 @@ fn of<'a>(calls: &'a [Call], scene: &'a Scene) -> impl Iterator<Item = &'a Call>
         .filter(|it| it.domain.as_deref() == Some(scene.name))
 }
 
-/// 1,000 grants are created on one domain in one go; of 1,000 more one is bad; and more than fit.
+/// 1,000 grants are created on one domain in one go.
 pub(crate) async fn burst() -> Report {
     let stage = Stage::set().await;
     stage.world.start_quiet_operator();
     let mut report = Report::default();
     one_go(&stage, &mut report).await;
-    poisoned(
-        &stage,
-        &mut report,
-        "poison-here",
-        ACCOUNT,
-        "of the domain's account",
-    )
-    .await;
-    poisoned(
-        &stage,
-        &mut report,
-        "poison-there",
-        ELSEWHERE,
-        "of another account",
-    )
-    .await;
+    stage.world.stop_operator().await;
+    report
+}
+
+/// Of 1,000 grants one is bad; and more are created than fit.
+pub(crate) async fn poison() -> Report {
+    let stage = Stage::set().await;
+    stage.world.start_quiet_operator();
+    let mut report = Report::default();
+    let here = "of the domain's account";
+    poisoned(&stage, &mut report, "poison-here", ACCOUNT, here).await;
+    let there = "of another account";
+    poisoned(&stage, &mut report, "poison-there", ELSEWHERE, there).await;
     overflow(&stage, &mut report).await;
     stage.world.stop_operator().await;
     report

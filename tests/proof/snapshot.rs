@@ -63,6 +63,13 @@ fn told(object: &Value) -> Value {
     })
 }
 
+/// Tells whether what users see of every object is about the object as it is.
+pub(crate) fn is_current(snapshot: &Value) -> bool {
+    let grants = snapshot["grants"].as_object().into_iter().flatten();
+    let mut objects = grants.map(|(_, grant)| grant).chain([&snapshot["domain"]]);
+    objects.all(|it| it.is_null() || it["current"] == true)
+}
+
 /// The record, with grants by their names.
 fn kept(record: &Value) -> Value {
     let text = record["data"]["state.json"].as_str().unwrap_or("null");

@@ -87,6 +87,17 @@ impl Workload {
         }
     }
 
+    /// Tells whether the story has come to what it is about; a search may pause on the way.
+    pub(crate) fn is_told(self, snapshot: &Value) -> bool {
+        match self {
+            Self::PoisonedHere | Self::PoisonedThere => {
+                snapshot["grants"]["bad"]["reason"] == "PrincipalNotFound"
+            }
+            Self::Expired => snapshot["grants"]["short"]["reason"] == "Expired",
+            _ => true,
+        }
+    }
+
     /// Tells whether what is authorised is also written in the end.
     pub(crate) fn is_written(self) -> bool {
         self != Self::Observed

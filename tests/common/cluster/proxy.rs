@@ -266,7 +266,7 @@ async fn serve(
         })
     });
     if entry == Entry::Held {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     parts.headers.remove(header::HOST);

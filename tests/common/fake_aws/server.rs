@@ -228,7 +228,7 @@ async fn pass(world: &World, arrived: &Arrived, caller: &Caller, faults: Vec<Fau
         write: arrived.write(),
     });
     if entry == Entry::Held {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
     let end = suffer(world, arrived, caller, faults).await;
     let Entry::Last(then) = entry else {

@@ -2,10 +2,12 @@
 
 use std::process::ExitStatus;
 
-use super::replica::LEASE;
 use super::{ACCOUNT, PATIENCE, World};
 use crate::common::cluster::proxy::ApiProxy;
 use crate::common::process::Process;
+
+/// How long a lease lasts: long enough for a machine on which everything else runs, too.
+const LEASE_SECONDS: u64 = 10;
 
 /// How an operator that may be cut off is run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,7 +35,7 @@ impl Wired {
         let proxy = ApiProxy::start(world.cluster(), &access_key_id, &wires);
         let proxy = proxy.await.unwrap();
         let kubeconfig = proxy.kubeconfig_of(world.cluster(), "operator").unwrap();
-        let lease = format!("{}s", LEASE.as_secs());
+        let lease = format!("{}s", LEASE_SECONDS);
         let options = match leads {
             Leads::Alone => vec!["--no-leader-election"],
             Leads::ByLease => vec!["--lease-duration", &lease, "--identity", name],
@@ -67,6 +69,11 @@ impl Wired {
     /// Waits until it has ended by itself.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         self.process.wait(PATIENCE).await.unwrap()
+    }
+
+    /// Tells whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
     }
 
     /// Tells whether it has said something.

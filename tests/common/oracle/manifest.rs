@@ -159,14 +159,14 @@ fn condition(conditions: &Value) -> Value {
     condition
 }
 
-/// Says until when a grant is authorised by a domain's consent, if it is at all: `Some(None)` means
-/// without an end.
+/// Says until when a grant is authorised by a domain's consent, if it is at all; the last of all
+/// times means without an end.
 ///
 /// # Panics
 ///
 /// On a consent that this model does not understand: it must never call something authorised by
 /// overlooking a bound.
-pub(crate) fn authorised(grant: &Value, domain: &Value) -> Option<Option<Timestamp>> {
+pub(crate) fn authorised(grant: &Value, domain: &Value) -> Option<Timestamp> {
     let (spec, namespace) = (&grant["spec"], text(&grant["metadata"]["namespace"]));
     let entry = list(&domain["consent"]).find(|entry| {
         assert!(
@@ -187,13 +187,12 @@ pub(crate) fn authorised(grant: &Value, domain: &Value) -> Option<Option<Timesta
             "access" => rank(&spec["access"]) <= rank(value),
             "paths" => is_under(spec, value, &namespace),
             "principals" => list(&spec["principals"]).all(|it| is_of(it, value, &namespace)),
-            "anonymous" => true,
             "sourceIps" => {
                 list(&spec["conditions"]["sourceIps"]).all(|it| list(value).any(|b| b == it))
             }
             "identityPolicies" => value == true || spec["identityPolicy"] != "Attach",
-            // How many, and from where all together, is no question of one grant.
-            "maxGrants" => true,
+            // Unsigned requests come last; how many there may be is no question of one grant.
+            "anonymous" | "maxGrants" => true,
             "maxDuration" => {
                 let created = text(&grant["metadata"]["creationTimestamp"]);
                 if let (true, Ok(created)) = (ends.is_empty(), created.parse::<Timestamp>()) {
@@ -209,7 +208,7 @@ pub(crate) fn authorised(grant: &Value, domain: &Value) -> Option<Option<Timesta
     }
     let unsigned = list(&spec["principals"]).any(|it| !it["anonymous"].is_null());
     let allowed = ceiling.get("anonymous") == Some(&Value::Bool(true));
-    (!unsigned || allowed).then(|| ends.into_iter().min())
+    (!unsigned || allowed).then(|| ends.into_iter().min().unwrap_or(Timestamp::MAX))
 }
 
 /// Exact actions are none too many where everything is allowed.

@@ -86,7 +86,7 @@ impl Timeline {
             };
             let limit = Span {
                 from: Timestamp::MIN,
-                until: end,
+                until: Some(end),
             };
             let both = span.and(domain.span).and_then(|it| it.and(limit));
             let Some(span) = both else { continue };
