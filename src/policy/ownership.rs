@@ -43,6 +43,13 @@ pub struct AppliedGrant {
     /// The inline policies that were attached for it: role ARN and policy name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub identity_policies: Vec<(String, String)>,
+    /// Whether its deleted object was let go before it was revoked: it is to be revoked, and nobody
+    /// misses it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
+    /// What a released grant asked for, as far as there was room to keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Value>,
 }
 
 impl LastApplied {

@@ -11,6 +11,7 @@ use super::domain::Domain;
 use super::guard::{self, Hold};
 use super::ownership::{self, AppliedGrant, LastApplied, Split};
 use super::permission::Permissions;
+use super::record;
 use super::validate::{DomainFacts, GrantKey, ValidatedGrant};
 use super::verdict::Verdict;
 use super::{Rejection, canonical};
@@ -89,6 +90,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Tells whether something is to be done that grants or revokes, or is forgotten.
+    #[must_use]
+    pub fn changes(&self, last: Option<&LastApplied>) -> bool {
+        let recorded = last.into_iter().flat_map(|last| last.grants.keys());
+        self.policy.is_some()
+            || !self.identity_policies.is_empty()
+            || !self.identity_removals.is_empty()
+            || recorded
+                .into_iter()
+                .any(|uid| !self.next.grants.contains_key(uid))
+    }
+
     /// Returns the state to keep while the write is under way: what was applied, and what will be.
     #[must_use]
     pub fn intent(&self, last: Option<&LastApplied>, domain: &DomainArn) -> LastApplied {
@@ -134,6 +147,11 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let mut asked = union(compiled.values());
     asked.extend(&before);
     let divided = ownership::split(input.observed, domain, input.last, &asked);
+
+    for (key, rejection) in record::beyond(input, &compiled) {
+        keep_standing(input, &divided, &mut compiled, &key);
+        refusals.insert(key, rejection);
+    }
 
     let withheld = guard::mass_revocation(input);
     let unknown = guard::unknown(input, withheld.is_some());
@@ -181,7 +199,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
         pending: None,
         grants: applied_grants(&compiled, &unknown),
     };
-    let outcomes = outcomes(input, &compiled, &refusals, &divided);
+    let outcomes = outcomes(input, &compiled, &refusals, &divided, &unknown);
     let identity_policies: Vec<(GrantKey, IdentityPolicy)> = compiled
         .iter()
         .flat_map(|(key, compiled)| {
@@ -250,6 +268,31 @@ fn compile_all(input: &Input<'_>, asked_before: &Permissions) -> BTreeMap<GrantK
             Verdict::Refused(_) | Verdict::Deleting | Verdict::Unreadable(_) => None,
         })
         .collect()
+}
+
+/// Leaves of a refused grant what stands of it and is on record; of one that is not, nothing.
+fn keep_standing(
+    input: &Input<'_>,
+    divided: &Split,
+    compiled: &mut BTreeMap<GrantKey, Compiled>,
+    key: &GrantKey,
+) {
+    let recorded = input.last.and_then(|last| last.grants.get(&key.uid));
+    match (recorded, compiled.get_mut(key)) {
+        (Some(recorded), Some(grant)) => {
+            grant.permissions = Arc::new(grant.permissions.intersection(&divided.ours));
+            let known = |policy: &IdentityPolicy| {
+                let known = &recorded.identity_policies;
+                known
+                    .iter()
+                    .any(|(role, name)| role == policy.role.as_str() && *name == policy.name)
+            };
+            grant.identity_policies.retain(known);
+        }
+        _ => {
+            compiled.remove(key);
+        }
+    }
 }
 
 fn union<'a>(compiled: impl IntoIterator<Item = &'a Compiled>) -> Permissions {
@@ -371,6 +414,7 @@ fn applied_grants(
                     .iter()
                     .map(|policy| (policy.role.to_string(), policy.name.clone()))
                     .collect(),
+                ..AppliedGrant::default()
             };
             (key.uid.clone(), grant)
         })
@@ -402,6 +446,7 @@ fn outcomes(
     compiled: &BTreeMap<GrantKey, Compiled>,
     refusals: &BTreeMap<GrantKey, Rejection>,
     divided: &Split,
+    unknown: &BTreeMap<&String, &AppliedGrant>,
 ) -> BTreeMap<GrantKey, Outcome> {
     let mut present = divided.ours.clone();
     present.extend(&divided.allowed_by_others);
@@ -420,6 +465,13 @@ fn outcomes(
             Verdict::Refused(rejection) => Outcome::Refused(rejection.clone()),
             Verdict::Undecided(_, rejection) | Verdict::Unreadable(rejection) => {
                 Outcome::Undecided(rejection.clone())
+            }
+            Verdict::Deleting if unknown.contains_key(&key.uid) => {
+                Outcome::Undecided(Rejection::new(
+                    Reason::InvalidSpec,
+                    "",
+                    "the grant is deleted, and nothing tells its statements from those of other grants that are unreadable or gone: it is revoked once these are readable, restored or let go",
+                ))
             }
             Verdict::Deleting => Outcome::Deleting,
             Verdict::Valid(grant) => {

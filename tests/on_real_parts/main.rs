@@ -16,4 +16,5 @@ mod cluster;
 mod fake_aws;
 mod ministack;
 mod operations;
+mod outages;
 mod reconcile;
