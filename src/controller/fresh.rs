@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     fn page(names: &[&str], token: &str) -> Value {
-        let grant = |name: &&str| json!({"metadata": {"name": name}, "spec": {"domainRef": {"name": "logs"}}});
+        let grant = |name: &&str| json!({"metadata": {"name": name}, "spec": {"domainRef": {"name": "logs"}, "principals": []}});
         let items: Vec<Value> = names.iter().map(grant).collect();
         json!({"apiVersion": "opensearch-access.io/v1alpha1", "kind": "DomainAccessList",
             "metadata": {"resourceVersion": "7", "continue": token}, "items": items})

@@ -7,6 +7,7 @@
     reason = "an expectation that fails here is a failed test"
 )]
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -52,6 +53,12 @@ impl Cluster {
     /// Starts another API server on the cluster's etcd, which it reaches by a port or, without one,
     /// as the first does; on a port of its own, or on the one of the first, which has been killed.
     pub(crate) async fn start_second(&self, etcd: Option<u16>, port: Option<u16>) -> Second {
+        let deadline = Instant::now() + START_PATIENCE;
+        // A process that was killed keeps its port until the last of its threads has ended.
+        let taken = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_err();
+        while port.as_ref().is_some_and(taken) && Instant::now() < deadline {
+            tokio::time::sleep(POLL).await;
+        }
         let port = port.unwrap_or_else(|| setup::free_port().unwrap());
         let etcd = etcd.map_or(setup::ETCD_CLIENTS.to_owned(), |port| {
             format!("http://127.0.0.1:{port}")
@@ -63,7 +70,6 @@ impl Cluster {
         config.cluster_url = format!("https://127.0.0.1:{port}").parse().unwrap();
         config.default_retry = false;
         let client = Client::try_from(config).unwrap();
-        let deadline = Instant::now() + START_PATIENCE;
         loop {
             let readyz = Request::get("/readyz").body(Vec::new()).unwrap();
             match client.request_text(readyz).await {

@@ -54,14 +54,17 @@ async fn a_storm_of_refusals_is_sat_out() {
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum::<f64>()
     };
-    scene.others_write(&[]);
-    let written = operator.writes().len();
     let look = async || match refusals().await {
         count if count > 0.0 => Ok(count),
         count => Err(format!("{count} refusals")),
     };
     let what = "calls are refused";
-    let before = scene.world.eventually(what, PATIENCE, look).await;
+    scene.world.eventually(what, PATIENCE, look).await;
+    // What was under way when the server began to refuse has ended.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    scene.others_write(&[]);
+    let written = operator.writes().len();
+    let before = refusals().await;
     let began = Instant::now();
     tokio::time::sleep(Duration::from_secs(20)).await;
     let rate = (refusals().await - before) / began.elapsed().as_secs_f64();

@@ -46,11 +46,14 @@ async fn an_unreadable_grant_is_told_kept_and_let_go() {
     for name in ["strange", "never"] {
         let words = ["cannot read", "Everything"];
         scene.until_refused(name, "InvalidSpec", &words).await;
-        let told = scene.world.events(scene.name, name).await;
-        assert!(
-            told.iter().any(|(reason, _)| reason == "InvalidSpec"),
-            "{told:?}"
-        );
+        // The Event follows the status.
+        let look = async || {
+            let told = scene.world.events(scene.name, name).await;
+            let found = told.iter().any(|(reason, _)| reason == "InvalidSpec");
+            found.then_some(()).ok_or(format!("{told:?}"))
+        };
+        let what = "an Event tells of the unreadable grant";
+        scene.world.eventually(what, PATIENCE, look).await;
     }
     scene.until_policy(&[scene.allows(&[&a, &b])]).await;
     assert_eq!(scene.updates(), written);
