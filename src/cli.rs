@@ -124,6 +124,10 @@ struct ControllerArgs {
     /// Reconcile without a Lease: only where nothing ever starts a second replica.
     #[arg(long)]
     no_leader_election: bool,
+    /// How long a deleted grant waits for its revocation before it is let go, such as `4m`. For tests:
+    /// five minutes are what a namespace's deletion may be held up.
+    #[arg(long, hide = true, default_value = "4m", value_parser = positive_duration)]
+    revocation_limit: Duration,
     /// What to log, as `tracing` directives such as `info` or `opensearch_access=debug`.
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
     log: String,
@@ -154,6 +158,12 @@ fn lease_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("write it as 15s or 1m, {:?} at least", lease::SHORTEST))
 }
 
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    duration::parse(text)
+        .map(SignedDuration::unsigned_abs)
+        .ok_or_else(|| "write it as 30s or 4m".to_owned())
+}
+
 impl From<ControllerArgs> for controller::Config {
     fn from(args: ControllerArgs) -> Self {
         let lease = lease::Config {
@@ -166,6 +176,7 @@ impl From<ControllerArgs> for controller::Config {
             namespace: args.namespace,
             admin_address: args.admin_address,
             cluster: args.cluster.into(),
+            revocation_limit: args.revocation_limit,
             lease: (!args.no_leader_election).then_some(lease),
         }
     }

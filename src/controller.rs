@@ -16,9 +16,13 @@
 //! - [`reconcile`]: the page that says what a reconcile does
 //! - [`observe`], [`apply`], [`status`]: its steps that touch the world
 //! - [`accounts`]: the IAM roles of service accounts
+//! - [`fresh`]: what a write is made from, past every cache
+//! - [`guarded`]: a grant as it was read, whether or not it can be parsed
 //! - [`finalizer`]: what keeps a grant from going before it is revoked
 //! - [`conditions`]: what users read
 //! - [`state`]: the last applied state, kept in a `ConfigMap`
+//! - [`overdue`]: deleted grants whose revocation has to wait
+//! - [`withdrawn`]: what is deleted because its kind is
 //! - [`orphan`]: grants whose domain does not exist
 //! - `write`, `audit`: the one write to AWS, and what is on record of it
 //! - [`quarantine`]: principals that AWS may have refused a policy for
@@ -26,7 +30,8 @@
 //!
 //! # Guarantees
 //!
-//! Reconciles of one domain never overlap. Nothing is written from a list that is not complete.
+//! Reconciles of one domain never overlap. Nothing is written from a list that is not complete, or
+//! that was not read for this very write.
 //! Of several replicas one reconciles; the others keep their watches warm. A replica that loses its
 //! lease ends with an error, and writes nothing from the moment on at which its right ran out. Asked
 //! to stop, the controller begins nothing, finishes what is under way, and gives the lease back.
@@ -38,13 +43,17 @@ pub mod conditions;
 pub mod context;
 pub mod error;
 pub mod finalizer;
+pub mod fresh;
+pub mod guarded;
 pub mod observe;
 pub mod orphan;
+pub mod overdue;
 pub mod quarantine;
 pub mod queue;
 pub mod reconcile;
 pub mod state;
 pub mod status;
+pub mod withdrawn;
 mod write;
 
 use std::convert::Infallible;
@@ -67,6 +76,7 @@ use crate::policy::plan::SIZE_BUDGET;
 use crate::policy::trust::Issuer;
 use crate::runtime::admin::{Admin, Readiness};
 use crate::runtime::lease::{self, Candidate, Leadership};
+use crate::runtime::link::{self, View};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
 
@@ -89,6 +99,8 @@ pub struct Config {
     pub admin_address: SocketAddr,
     /// Which cluster it runs in; without it, no grant can name a service account.
     pub cluster: Option<ClusterIdentity>,
+    /// How long a deleted grant waits for its revocation before it is let go, and revoked later.
+    pub revocation_limit: Duration,
     /// The lease that the leader holds; none where there is one replica alone.
     pub lease: Option<lease::Config>,
 }
@@ -127,16 +139,17 @@ struct Tasks {
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = pin!(shutdown::requested().context("failed to listen for signals")?);
     let metrics = Arc::new(Metrics::new(SIZE_BUDGET));
-    let ready = Readiness::default();
+    let view = View::default();
+    let ready = Readiness::with(view.clone());
     let mut tasks = Tasks::new();
     tasks.open_port(&config, &ready, &metrics).await?;
-    let client = kube::Client::try_default()
+    let link = link::open(view)
         .await
         .context("failed to find the cluster")?;
-    let mut leadership = tasks.stand(&config, &client);
-    let (queue, stores) = queue::open(&client, config.cluster.is_some());
+    let mut leadership = tasks.stand(&config, &link.lease_client);
+    let (queue, stores) = queue::open(&link.client, config.cluster.is_some());
     let context = Context::new(
-        client,
+        link.client,
         config,
         stores,
         Arc::clone(&metrics),

@@ -18,7 +18,7 @@
 //! - [`service_account`], [`trust`]: the IAM role of a service account, and what proves it
 //! - [`compile`]: a grant to permissions and identity policies
 //! - [`ownership`]: whose a statement is
-//! - [`plan`], [`guard`]: what to write, and what must not be written
+//! - [`plan`], [`guard`]: what to write, and what must not be written; [`record`]: how much is kept
 //! - [`evaluate`], [`matrix`]: who may do what; [`lint`]: what is amiss
 //! - [`import`]: a policy back to grants
 //! - [`address`], [`duration`], [`glob`]: the small languages in between
@@ -42,6 +42,7 @@ pub mod matrix;
 pub mod ownership;
 pub mod permission;
 pub mod plan;
+pub mod record;
 pub mod service_account;
 pub mod trust;
 pub mod validate;

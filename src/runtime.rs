@@ -2,6 +2,7 @@
 //!
 //! - [`admin`]: the port for whoever runs it
 //! - [`lease`]: which of several processes leads
+//! - [`link`]: calls to the API server that end, and how old the watches' view may be
 //! - [`metrics`]: what Prometheus sees
 //! - [`shutdown`]: when to stop
 //! - [`telemetry`]: what is logged, and what never is
@@ -9,6 +10,7 @@
 
 pub mod admin;
 pub mod lease;
+pub mod link;
 pub mod metrics;
 pub mod shutdown;
 pub mod telemetry;

@@ -54,6 +54,8 @@ pub enum Reason {
     AddressesOnVpcDomain,
     /// The policy with this grant would be larger than the service stores.
     PolicyTooLarge,
+    /// The operator's record of the domain has no room for another grant.
+    TooManyGrants,
     /// The grant's time is over; it is revoked.
     Expired,
     /// The grant asks for something that this version of the operator does not do.
@@ -111,6 +113,7 @@ impl Reason {
             Self::PublicAccess => "PublicAccess",
             Self::AddressesOnVpcDomain => "AddressesOnVpcDomain",
             Self::PolicyTooLarge => "PolicyTooLarge",
+            Self::TooManyGrants => "TooManyGrants",
             Self::Expired => "Expired",
             Self::Unsupported => "Unsupported",
             Self::DomainProcessing => "DomainProcessing",

@@ -261,12 +261,12 @@ fn of_cluster(objects: Objects) -> Manifests {
         let broken = sourced(vec![Rejection::invalid("", rule)]);
         manifests.unusable_domains.insert(name, broken);
     }
-    for (key, rule) in objects.unreadable_grants {
+    for grant in objects.unreadable_grants {
         manifests.errors.push(manifest::Error {
             file: CLUSTER.to_owned(),
-            object: format!("DomainAccess {key}"),
+            object: format!("DomainAccess {}", grant.key),
             field: String::new(),
-            rule: format!("this version cannot read it: {rule}"),
+            rule: format!("this version cannot read it: {}", grant.error),
         });
     }
     manifests

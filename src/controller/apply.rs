@@ -136,6 +136,9 @@ pub async fn apply(
         if done && plan.identity_policies.is_empty() && kept.state.is_some() {
             kept = record(observed, &kept, &plan.next).await?;
         }
+        if matches!(door, Door::Held { .. }) {
+            return hold(observed, kept, plan, door).await;
+        }
         return Ok(Applied::only(door, kept));
     }
     finalizer::hold_domain(context, &cluster.object).await?;
@@ -227,6 +230,32 @@ pub async fn apply(
         contested,
         attached_still,
         refused,
+        ..Applied::only(door, kept)
+    })
+}
+
+/// Does what a guard that fired does not stand in the way of: what grants let go of in IAM goes,
+/// which takes access and gives none.
+async fn hold(
+    observed: &Observed,
+    mut kept: Kept,
+    plan: &Plan,
+    door: Door,
+) -> Result<Applied, Error> {
+    let attached_still = detach(&observed.clients, plan, &kept).await?;
+    if let Some(mut state) = kept.state.clone() {
+        let done = state
+            .grants
+            .iter_mut()
+            .filter(|(uid, _)| !attached_still.contains(*uid));
+        for (_, grant) in done {
+            let gone = |policy: &(String, String)| plan.identity_removals.contains(policy);
+            grant.identity_policies.retain(|policy| !gone(policy));
+        }
+        kept = record(observed, &kept, &state).await?;
+    }
+    Ok(Applied {
+        attached_still,
         ..Applied::only(door, kept)
     })
 }

@@ -249,6 +249,26 @@ pub fn refused(rejection: &Rejection) -> Vec<Statement> {
     ]
 }
 
+/// Says what becomes of a grant whose domain does not exist; `left` tells whether what it had may be
+/// in force still.
+#[must_use]
+pub fn orphaned(rejection: &Rejection, left: bool) -> Vec<Statement> {
+    let mut said = refused(rejection);
+    said.retain(|statement| statement.type_ != ty::ACCEPTED);
+    if left {
+        for statement in &mut said {
+            if statement.type_ == ty::ACCESS_POLICY_APPLIED {
+                *statement = Statement::unknown(
+                    ty::ACCESS_POLICY_APPLIED,
+                    rejection.reason,
+                    "what the grant had was left in the domain's access policy when its OpenSearchDomain was deleted; nobody looks after it, and deleting the grant does not revoke it",
+                );
+            }
+        }
+    }
+    said
+}
+
 fn undecided(rejection: &Rejection) -> Vec<Statement> {
     let message = format!("{rejection}; what is in force stays, nothing is added");
     [ty::READY, ty::RESOLVED_REFS, ty::ACCESS_POLICY_APPLIED]

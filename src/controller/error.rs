@@ -1,6 +1,7 @@
 //! What a failure of a reconcile means for the next try.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
@@ -13,6 +14,10 @@ use crate::api::condition::Reason;
 use crate::aws::error::Error as AwsError;
 use crate::aws::session::SessionError;
 use crate::policy::service_account::AccountName;
+
+/// The longest wait before the API server is tried again: so soon after an outage it goes on. What
+/// the server itself asks to wait is waited for beside.
+const CLUSTER_RETRY: Duration = Duration::from_secs(10);
 
 /// Why a reconcile could not go on. All of these pass by themselves or by somebody's doing, so all
 /// are tried again; what a spec change alone can put right is an outcome, not an error.
@@ -107,6 +112,13 @@ impl Error {
         )
     }
 
+    /// Returns which of two errors decides, of a step and of what was done because it failed: one
+    /// that is nobody's to be told must not be told as the other.
+    #[must_use]
+    pub fn or(self, second: Self) -> Self {
+        if second.is_momentary() { second } else { self }
+    }
+
     /// Returns what metrics call it.
     #[must_use]
     pub fn outcome(&self) -> &'static str {
@@ -115,6 +127,15 @@ impl Error {
         } else {
             "failed"
         }
+    }
+
+    /// Tells whether the API server failed, or was out of reach.
+    #[must_use]
+    pub fn is_of_cluster(&self) -> bool {
+        matches!(
+            self,
+            Self::Kubernetes { .. } | Self::State(state::Error::Kubernetes(..))
+        )
     }
 
     /// Tells whether waiting is all that there is to do, so that nobody need be alarmed.
@@ -149,11 +170,32 @@ pub fn aws_reason(error: &AwsError) -> Reason {
 )]
 pub fn policy(domain: Arc<Domain>, error: &Error, context: Arc<Context>) -> Action {
     let name = domain.name_any();
-    let wait = context.next_try(&name);
+    let mut wait = context.next_try(&name);
+    if error.is_of_cluster() {
+        wait = wait.min(CLUSTER_RETRY);
+    }
     if error.is_waiting() {
         tracing::info!(domain = %name, reason = error.reason().as_str(), ?wait, "waiting: {error}");
     } else {
         warn!(domain = %name, reason = error.reason().as_str(), ?wait, "the reconcile failed: {error}");
     }
     Action::requeue(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_leads_no_more_is_not_hidden_by_what_came_before() {
+        let operation = "DeleteRolePolicy";
+        let first = || Error::NoDomain("arn".to_owned());
+        let lost = Error::from(AwsError::NotLeading { operation });
+        assert!(matches!(
+            first().or(lost),
+            Error::Aws(AwsError::NotLeading { .. })
+        ));
+        let failed = Error::from(AwsError::Throttled { operation });
+        assert!(matches!(first().or(failed), Error::NoDomain(_)));
+    }
 }

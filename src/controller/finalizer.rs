@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
+use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
@@ -14,6 +15,7 @@ use tracing::warn;
 use super::apply::{PATCHES, detach_one, publish};
 use super::context::Context;
 use super::error::Error;
+use super::guarded::Grant;
 use super::observe::{self, Cluster};
 use super::queue::Domain as GuardedDomain;
 use super::state::Keeper;
@@ -168,32 +170,46 @@ pub async fn finish_deletions(
                 .any(|finalizer| finalizer == FINALIZER)
         })
         .collect();
-    let all = stream::iter(deleted)
-        .map(|grant| async move {
-            let note = format!("revoked on domain {}", grant.spec.domain_ref.name);
-            publish(
-                context,
-                grant.as_ref(),
-                EventType::Normal,
-                "Revoked",
-                "Revoke",
-                note,
-            )
-            .await;
-            match release(&grants_of(context, grant), grant.as_ref()).await {
-                Ok(()) => true,
-                Err(error) => {
-                    if !error.is_momentary() {
-                        warn!(grant = %grant.name_any(), "failed to let go of a deleted grant: {error}");
-                    }
-                    false
-                }
-            }
-        })
+    let domain = &cluster.object.name_any();
+    let mut all = stream::iter(deleted)
+        .map(|grant| let_go(context, domain, grant.as_ref()))
         .buffer_unordered(PATCHES)
         .fold(true, async |all, gone| all && gone)
         .await;
+    for grant in &cluster.unreadable {
+        let outcome = plan.outcomes.get(&observe::key_of(grant));
+        if outcome == Some(&Outcome::Deleting)
+            && !but.contains(grant.uid().unwrap_or_default().as_str())
+            && grant.finalizers().iter().any(|it| it == FINALIZER)
+        {
+            all &= let_go(context, domain, grant.as_ref()).await;
+        }
+    }
     Ok(all)
+}
+
+/// Lets go of a grant that is revoked; tells whether that could be done.
+async fn let_go<K>(context: &Context, domain: &str, grant: &K) -> bool
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let note = format!("revoked on domain {domain}");
+    let (type_, reason) = (EventType::Normal, "Revoked");
+    publish(context, grant, type_, reason, "Revoke", note).await;
+    let namespace = grant.namespace().unwrap_or_default();
+    let api = Api::<K>::namespaced(context.client.clone(), &namespace);
+    match release(&api, grant).await {
+        Ok(()) => true,
+        Err(error) => {
+            if !error.is_momentary() {
+                warn!(grant = %grant.name_any(), "failed to let go of a deleted grant: {error}");
+            }
+            false
+        }
+    }
 }
 
 /// Lets go of what is deleted, of a domain that AWS does not have: its policy went with it, and
@@ -212,13 +228,29 @@ pub async fn finish_without_domain(
         .filter(|grant| grant.metadata.deletion_timestamp.is_some())
         .filter_map(|grant| Some((grant.metadata.uid.as_deref()?, grant)))
         .collect();
-    let goes = |uid: &str| cluster.is_deleting() || deleting.contains_key(uid);
     let keeper = Keeper::new(
         context.client.clone(),
         &context.config.namespace,
         &domain.name,
     );
     let kept = keeper.read().await?;
+    let unreadable = cluster.unreadable_of(kept.state.as_ref());
+    let gone_unreadable: Vec<&Arc<Grant>> = unreadable
+        .map(|(_, grant, _)| grant)
+        .filter(|grant| grant.meta().deletion_timestamp.is_some())
+        .collect();
+    let unreadable: BTreeSet<_> = gone_unreadable.iter().filter_map(|it| it.uid()).collect();
+    let released = kept.state.iter().flat_map(|state| &state.grants);
+    let released: BTreeSet<String> = released
+        .filter(|(_, grant)| grant.released)
+        .map(|(uid, _)| uid.clone())
+        .collect();
+    let goes = |uid: &str| {
+        cluster.is_deleting()
+            || deleting.contains_key(uid)
+            || unreadable.contains(uid)
+            || released.contains(uid)
+    };
     if let Some(mut state) = kept.state.clone() {
         let clients = context.sessions.clients(&observe::session(domain)).await?;
         let gone = state.grants.iter().filter(|(uid, _)| goes(uid));
@@ -232,6 +264,11 @@ pub async fn finish_without_domain(
     }
     for grant in deleting.values() {
         release(&grants_of(context, grant), grant.as_ref()).await?;
+    }
+    for grant in gone_unreadable {
+        let namespace = grant.namespace().unwrap_or_default();
+        let api = Api::<Grant>::namespaced(context.client.clone(), &namespace);
+        release(&api, grant.as_ref()).await?;
     }
     if cluster.is_deleting() {
         forget(context, &cluster.object).await?;
@@ -281,6 +318,12 @@ pub async fn finish_rivalled(
             .is_some_and(|uid| record.grants.contains_key(uid));
         if grant.metadata.deletion_timestamp.is_some() && !recorded {
             release(&grants_of(context, grant), grant.as_ref()).await?;
+        }
+    }
+    for (key, grant, _) in cluster.unreadable_of(None) {
+        if grant.meta().deletion_timestamp.is_some() && !record.grants.contains_key(&key.uid) {
+            let api = Api::<Grant>::namespaced(context.client.clone(), &key.namespace);
+            release(&api, grant.as_ref()).await?;
         }
     }
     Ok(())

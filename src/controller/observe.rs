@@ -1,5 +1,6 @@
 //! What is: the domain and its grants in the cluster, and the domain in AWS.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,9 @@ use tracing::warn;
 
 use super::context::Context;
 use super::error::Error;
+use super::guarded::{Grant, Unreadable};
 use super::quarantine;
-use super::queue::{Domain as GuardedDomain, Grant};
+use super::queue::{Domain as GuardedDomain, NamespaceMeta};
 use super::state::{Keeper, Kept};
 use crate::api::access::DomainAccess;
 use crate::api::arn::EntityArn;
@@ -27,7 +29,7 @@ use crate::policy::document::Document;
 use crate::policy::domain::Domain;
 use crate::policy::evidence::{self, Existence};
 use crate::policy::ownership::LastApplied;
-use crate::policy::plan::{self, Plan};
+use crate::policy::plan;
 use crate::policy::validate::GrantKey;
 use crate::policy::verdict::{NamespaceLabels, Verdict};
 
@@ -41,15 +43,53 @@ pub(super) const LOOKUP_LIMIT: Duration = Duration::from_secs(20);
 pub struct Cluster {
     /// The domain, read past every cache.
     pub object: OpenSearchDomain,
-    /// Its grants, from the store.
+    /// Its grants.
     pub grants: Vec<Arc<DomainAccess>>,
-    /// Grants that this version cannot parse, and why; which domain they name is not known.
-    pub unreadable: Vec<(GrantKey, String)>,
+    /// Grants that this version cannot parse: those that name the domain, and those of which nobody
+    /// can tell.
+    pub unreadable: Vec<Arc<Grant>>,
     /// The labels of all namespaces.
     pub labels: NamespaceLabels,
+    /// Whether all of it was read past every cache, and may be written by.
+    pub is_fresh: bool,
 }
 
 impl Cluster {
+    /// Picks the domain's grants out of all.
+    pub fn new(object: OpenSearchDomain, all: impl IntoIterator<Item = Arc<Grant>>) -> Self {
+        let name = object.name_any();
+        let (mut grants, mut unreadable) = (Vec::new(), Vec::new());
+        for grant in all {
+            match &grant.0 {
+                _ if grant.domain().is_some_and(|domain| domain != name) => {}
+                Ok(found) => grants.push(Arc::new(found.clone())),
+                Err(_) => unreadable.push(grant),
+            }
+        }
+        Self {
+            object,
+            grants,
+            unreadable,
+            labels: NamespaceLabels::new(),
+            is_fresh: false,
+        }
+    }
+
+    /// Returns the grants that this version cannot parse and that are this domain's: they name it,
+    /// or something of them is on its record.
+    pub fn unreadable_of<'a>(
+        &'a self,
+        last: Option<&'a LastApplied>,
+    ) -> impl Iterator<Item = (GrantKey, &'a Arc<Grant>, &'a Unreadable)> {
+        let recorded = move |uid: &str| last.is_some_and(|last| last.grants.contains_key(uid));
+        self.unreadable.iter().filter_map(move |grant| {
+            let unreadable = grant.0.as_ref().err()?;
+            let key = key_of(grant);
+            let ours = unreadable.domain.is_some() || recorded(&key.uid);
+            ours.then_some((key, grant, unreadable))
+        })
+    }
+
     /// Tells whether the domain's object is being deleted.
     #[must_use]
     pub fn is_deleting(&self) -> bool {
@@ -98,25 +138,17 @@ pub async fn cluster(name: &str, context: &Context) -> Result<Found, Error> {
             }
         },
     };
-    let (mut grants, mut unreadable) = (Vec::new(), Vec::new());
-    for grant in context.stores.grants.state() {
-        match &grant.0 {
-            Ok(found) if found.spec.domain_ref.name == name => grants.push(Arc::new(found.clone())),
-            Ok(_) => {}
-            Err(invalid) => unreadable.push((key_of(&grant), invalid.error.clone())),
-        }
-    }
-    let namespaces = context.stores.namespaces.state();
-    let labels = namespaces
-        .iter()
+    let mut cluster = Cluster::new(object, context.stores.grants.state());
+    cluster.labels = labels(&context.stores.namespaces.state());
+    Ok(Found::Cluster(Box::new(cluster)))
+}
+
+/// Returns the labels of namespaces, by their names.
+pub(super) fn labels<N: Borrow<NamespaceMeta>>(namespaces: &[N]) -> NamespaceLabels {
+    let namespaces = namespaces.iter().map(Borrow::borrow);
+    namespaces
         .map(|namespace| (namespace.name_any(), namespace.labels().clone()))
-        .collect();
-    Ok(Found::Cluster(Box::new(Cluster {
-        object,
-        grants,
-        unreadable,
-        labels,
-    })))
+        .collect()
 }
 
 /// Returns the object that manages the same domain of AWS and is older, and so does it alone.
@@ -126,7 +158,7 @@ pub fn older_rival(context: &Context, object: &OpenSearchDomain) -> Option<Strin
     evidence::older_rival(object, all.iter().filter_map(|it| it.0.as_ref().ok()))
 }
 
-fn key_of(grant: &Grant) -> GrantKey {
+pub(super) fn key_of(grant: &Grant) -> GrantKey {
     GrantKey {
         namespace: grant.namespace().unwrap_or_default(),
         name: grant.name_any(),
@@ -266,40 +298,4 @@ pub(super) async fn until<T>(
     tokio::time::timeout_at(deadline, asked)
         .await
         .unwrap_or_else(|_| Err(late()))
-}
-
-/// Makes sure, before anything is taken from the policy, that grants which the store lacks are
-/// gone from the API server too.
-pub async fn confirm_vanished(
-    context: &Context,
-    cluster: &Cluster,
-    last: Option<&LastApplied>,
-    plan: &Plan,
-) -> Result<(), Error> {
-    if plan.policy.is_none() && plan.identity_removals.is_empty()
-        || plan.hold.is_some()
-        || plan.withheld.is_some()
-    {
-        return Ok(());
-    }
-    for (uid, grant) in last.into_iter().flat_map(|last| &last.grants) {
-        if plan.outcomes.keys().any(|key| key.uid == *uid) {
-            continue;
-        }
-        let api: Api<Grant> = Api::namespaced(context.client.clone(), &grant.namespace);
-        let found = api
-            .get_opt(&grant.name)
-            .await
-            .map_err(Error::kubernetes("read a grant"))?;
-        let still_ours = found.is_some_and(|found| {
-            found.meta().uid.as_deref() == Some(uid)
-                && found
-                    .0
-                    .is_ok_and(|found| found.spec.domain_ref.name == cluster.object.name_any())
-        });
-        if still_ours {
-            return Err(Error::Stale);
-        }
-    }
-    Ok(())
 }

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use tracing::warn;
 
 use super::context::Context;
 use super::error::Error;
+use super::guarded::Grant;
 use super::queue::Domain;
 use super::{finalizer, status};
-use crate::api::access::DomainAccess;
 
 /// The domains whose orphans are about to be looked after.
 #[derive(Debug, Default)]
@@ -79,15 +79,14 @@ async fn once(domain: &str, context: &Context) -> Result<(), Error> {
     }
     context.forget_domain(domain).await;
     for grant in context.stores.grants.state() {
-        let Ok(grant) = &grant.0 else { continue };
-        if grant.spec.domain_ref.name != domain {
+        if grant.domain() != Some(domain) {
             continue;
         }
-        if grant.metadata.deletion_timestamp.is_some() {
+        if grant.meta().deletion_timestamp.is_some() {
             let namespace = grant.namespace().unwrap_or_default();
-            let api: Api<DomainAccess> = Api::namespaced(context.client.clone(), &namespace);
-            finalizer::release(&api, grant).await?;
-        } else {
+            let api: Api<Grant> = Api::namespaced(context.client.clone(), &namespace);
+            finalizer::release(&api, grant.as_ref()).await?;
+        } else if let Ok(grant) = &grant.0 {
             status::orphaned(context, &Arc::new(grant.clone()), Timestamp::now()).await?;
         }
     }

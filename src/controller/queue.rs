@@ -10,20 +10,19 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PartialObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::accounts::AccountMeta;
-use crate::api::access::DomainAccess;
+use super::guarded::Grant;
 use crate::api::domain::OpenSearchDomain;
 use crate::policy::evidence::names;
 use crate::policy::service_account::{AccountName, ROLE_ANNOTATION};
+use crate::runtime::link::WATCH_LASTS;
 
 /// A domain as it was read; one that cannot be parsed does not stop the watch.
 pub type Domain = DeserializeGuard<OpenSearchDomain>;
-
-/// A grant as it was read; one that cannot be parsed does not stop the watch.
-pub type Grant = DeserializeGuard<DomainAccess>;
 
 /// A namespace's metadata.
 pub type NamespaceMeta = PartialObjectMeta<Namespace>;
@@ -37,6 +36,12 @@ const GRANT_LIMIT: Duration = Duration::from_secs(20);
 
 /// A revocation waits no longer than this.
 const REVOCATION_LIMIT: Duration = Duration::from_secs(2);
+
+/// The first pause after a watch that failed...
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// ...and how often it is doubled: to eight seconds.
+const PAUSE_DOUBLINGS: u32 = 4;
 
 /// The cluster's objects, as they were last seen.
 #[derive(Clone)]
@@ -85,7 +90,7 @@ impl Stores {
         let grants = self.grants.state();
         let wanted = grants
             .iter()
-            .filter_map(|grant| Some(grant.0.as_ref().ok()?.spec.domain_ref.name.clone()));
+            .filter_map(|grant| grant.domain().map(str::to_owned));
         let mut names: Vec<String> = domains
             .iter()
             .map(|domain| domain.name_any())
@@ -181,9 +186,9 @@ impl Queue {
             };
             watcher(
                 Api::<Domain>::all(self.client.clone()),
-                watcher::Config::default(),
+                watcher::Config::default().timeout(WATCH_LASTS),
             )
-            .default_backoff()
+            .backoff(Pauses::default())
             .reflect(self.domains)
             .map(move |event| match logged(event) {
                 Some(watcher::Event::Apply(domain) | watcher::Event::InitApply(domain)) => {
@@ -198,9 +203,9 @@ impl Queue {
             let (all, bursts) = (all.clone(), Arc::clone(&bursts));
             watcher(
                 Api::<Grant>::all(self.client.clone()),
-                watcher::Config::default(),
+                watcher::Config::default().timeout(WATCH_LASTS),
             )
-            .default_backoff()
+            .backoff(Pauses::default())
             .reflect(self.grants)
             .map(move |event| match logged(event) {
                 Some(watcher::Event::Apply(grant) | watcher::Event::InitApply(grant)) => {
@@ -219,9 +224,9 @@ impl Queue {
         });
         let namespaces = watcher(
             Api::<NamespaceMeta>::all(self.client),
-            watcher::Config::default(),
+            watcher::Config::default().timeout(WATCH_LASTS),
         )
-        .default_backoff()
+        .backoff(Pauses::default())
         .reflect(self.namespaces)
         .map(move |event| match logged(event) {
             Some(watcher::Event::Apply(namespace)) if bursts.namespace(&namespace, false) => {
@@ -259,9 +264,9 @@ fn accounts(
     };
     watcher(
         Api::<AccountMeta>::all(client),
-        watcher::Config::default(),
+        watcher::Config::default().timeout(WATCH_LASTS),
     )
-    .default_backoff()
+    .backoff(Pauses::default())
     // Often the largest part, and of no use here.
     .modify(|account| account.metadata.managed_fields = None)
     .reflect(writer)
@@ -275,6 +280,27 @@ fn accounts(
         Some(watcher::Event::InitDone) => all(),
         _ => Vec::new(),
     })
+}
+
+/// The pauses between tries of a watch that failed: kube's own grow to half a minute, and changes
+/// would wait for that long after an outage.
+#[derive(Debug, Default)]
+struct Pauses(u32);
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = FIRST_PAUSE * (1 << self.0);
+        self.0 = (self.0 + 1).min(PAUSE_DOUBLINGS);
+        Some(pause.mul_f64(0.75 + fastrand::f64() / 2.0))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0 = 0;
+    }
 }
 
 fn logged<K>(event: watcher::Result<watcher::Event<K>>) -> Option<watcher::Event<K>> {
@@ -390,8 +416,8 @@ impl Bursts {
     /// Takes note of a grant's event, and gives the domains to look at; `None` where it cannot be
     /// parsed and it is not known which domain it named.
     fn grant(&self, grant: &Grant, gone: bool) -> Option<Vec<ObjectRef<Domain>>> {
-        let domain = if let Ok(grant) = &grant.0 {
-            grant.spec.domain_ref.name.clone()
+        let domain = if let Some(domain) = grant.domain() {
+            domain.to_owned()
         } else {
             let state = self.lock();
             let before = state.seen.get(&grant.uid().unwrap_or_default())?;

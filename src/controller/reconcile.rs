@@ -13,15 +13,15 @@ use super::context::{Context, MISSING_FOR};
 use super::error::Error;
 use super::quarantine::tries::{Found, Tries};
 use super::queue::Domain as Guarded;
-use super::{accounts, audit, finalizer, observe, status};
+use super::{accounts, audit, finalizer, fresh, observe, overdue, status, withdrawn};
 use crate::api::condition::Reason;
 use crate::api::domain::DeletionPolicy;
 use crate::policy::Rejection;
 use crate::policy::domain::Domain;
-use crate::policy::evidence;
-use crate::policy::guard;
+use crate::policy::evidence::{self, Unreadable};
+use crate::policy::guard::{self, Hold};
 use crate::policy::plan::{self, Input, Outcome, Plan};
-use crate::policy::validate::GrantKey;
+use crate::policy::validate::{GrantKey, ValidatedGrant};
 use crate::policy::verdict::{self, Verdict};
 
 /// The longest that one reconcile may take; kube's own retries alone could take minutes.
@@ -85,10 +85,12 @@ async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
         Err(broken) => {
             if cluster.is_deleting() {
                 finalizer::forget(context, &cluster.object).await?;
-            } else {
-                status::invalid(context, &cluster, &broken, now).await?;
+                return Ok(Action::await_change());
             }
-            return Ok(Action::await_change());
+            status::invalid(context, &cluster, &broken, now).await?;
+            overdue::let_go(context, &cluster, now).await?;
+            let next = overdue::next(&cluster, context.config.revocation_limit, now);
+            return Ok(next.map_or_else(Action::await_change, Action::requeue));
         }
     };
     if cluster.is_deleting() && domain.deletion_policy == DeletionPolicy::Retain {
@@ -98,6 +100,7 @@ async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
 
     if let Some(older) = observe::older_rival(context, &cluster.object) {
         finalizer::finish_rivalled(context, &domain, &cluster).await?;
+        overdue::let_go(context, &cluster, now).await?;
         if cluster.is_deleting() {
             return Ok(Action::await_change());
         }
@@ -109,10 +112,21 @@ async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
     let reconciled = tokio::time::timeout(TIME_LIMIT, Box::pin(reconciled))
         .await
         .unwrap_or(Err(Error::TimedOut(TIME_LIMIT.as_secs())));
+    let momentary = |error: &Error| error.is_momentary();
+    if !reconciled.as_ref().is_err_and(momentary) {
+        // what could not be revoked in time is let go (client)
+        let late = overdue::let_go(context, &cluster, now).await;
+        if let Err(second) = late {
+            tracing::warn!(
+                domain = name,
+                "failed to let go of what waits for too long: {second}"
+            );
+        }
+    }
     match reconciled {
         Ok(action) => Ok(action),
         Err(error) if error.is_momentary() => Err(error),
-        Err(error) => {
+        Err(mut error) => {
             if let Error::Aws(refused) = &error
                 && refused.is_of_credentials()
             {
@@ -128,6 +142,10 @@ async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
                     domain = name,
                     "failed to let go of what is deleted: {second}"
                 );
+                error = error.or(second);
+                if error.is_momentary() {
+                    return Err(error);
+                }
             }
             // status (client): on this path too; its own failure must not hide the error
             if let Err(second) = status::failed(context, &cluster, &error, now).await {
@@ -147,49 +165,32 @@ async fn reconcile_domain(
     // observe AWS and the last applied state (client)
     let observed = observe::aws(context, domain).await?;
     audit::read_back(context, domain, &cluster.object, &observed).await;
-
-    // find the roles of service accounts (client)
-    let roles = accounts::resolve(context, domain, cluster, &observed).await;
-    accounts::confirm_known(cluster, &observed, &roles)?;
-
-    // validate (no client), but for the principals' existence (client)
-    let mut grants = verdict::of_all(
-        cluster.grants.iter().map(AsRef::as_ref),
-        domain,
-        observed.domain.facts,
-        &roles,
-        &cluster.labels,
-        now,
-    );
     let last = observed.kept.state.as_ref();
-    evidence::add_unreadable(&mut grants, &cluster.unreadable, last);
-    if cluster.is_deleting() {
-        for verdict in grants.values_mut() {
-            *verdict = Verdict::Deleting;
-        }
-    }
-    observe::principals(context, domain, &observed, &mut grants).await;
-    let free = context.quarantine.hold(domain, &mut grants);
 
+    // validate (no client), but for the roles and the principals' existence (client)
+    let mut decision = decide(context, domain, cluster, &observed, now).await?;
     // plan and guard (no client)
-    let held = verdict::held(
-        cluster.grants.iter().map(AsRef::as_ref),
-        domain,
-        observed.domain.facts,
-        &roles,
+    let mut plan = decision.plan(domain, cluster, &observed);
+
+    // A store is good enough to tell that there is nothing to do. What a write is made from is read
+    // again (client).
+    let fresh;
+    let mut cluster = cluster;
+    let suspects = context.quarantine.next(&domain.name).is_some();
+    let may_write = !matches!(
+        apply::forbidden(domain, &plan),
+        Some(Door::NotWritten { .. })
     );
-    let plan_of = |grants: &BTreeMap<GrantKey, Verdict>| {
-        plan::plan(&Input {
-            domain,
-            facts: observed.domain.facts,
-            held: &held,
-            grants,
-            observed: &observed.policy,
-            last,
-            acknowledged_revocation: guard::acknowledged(cluster.object.annotations()),
-        })
-    };
-    let mut plan = plan_of(&grants);
+    if may_write && (suspects || plan.changes(last)) {
+        fresh = fresh::cluster(context, cluster).await?;
+        cluster = &fresh;
+        decision = decide(context, domain, cluster, &observed, now).await?;
+    }
+    let mut free = BTreeMap::new();
+    if suspects || cluster.is_fresh {
+        free = context.quarantine.hold(domain, &mut decision.grants);
+        plan = decision.plan(domain, cluster, &observed);
+    }
 
     // hold what is granted (client); what cannot be held is left out, and room that it leaves may
     // let others in
@@ -200,10 +201,10 @@ async fn reconcile_domain(
             break;
         }
         for key in &failed {
-            leave_out(&mut grants, key);
+            leave_out(&mut decision.grants, key);
         }
         unheld.extend(failed);
-        plan = plan_of(&grants);
+        plan = decision.plan(domain, cluster, &observed);
     }
     // Nothing of it is written, so that its going is none of anybody's business.
     let known = |uid: &String| last.is_some_and(|last| last.grants.contains_key(uid));
@@ -211,12 +212,12 @@ async fn reconcile_domain(
     plan.next
         .grants
         .retain(|uid, _| known(uid) || !unheld_uids.contains(uid));
-    observe::confirm_vanished(context, cluster, observed.kept.state.as_ref(), &plan).await?;
 
     // apply (client)
     let mut applied = apply::apply(context, domain, cluster, &observed, &plan).await?;
 
     // where AWS refuses the policy, find out for whom (client)
+    let mut grants = decision.grants.clone();
     grants.extend(free);
     let tries = Tries {
         context,
@@ -225,6 +226,7 @@ async fn reconcile_domain(
         observed: &observed,
         grants: &grants,
     };
+    let plan_of = |grants: &_| decision.plan_of(grants, domain, cluster, &observed);
     let found = tries.run(plan_of, &plan, &mut applied).await?;
     if found == Found::More && applied.refused.is_some() {
         return Ok(Action::requeue(Duration::ZERO));
@@ -242,8 +244,12 @@ async fn reconcile_domain(
         }
     };
     let mut done = unheld.is_empty() && applied.attached_still.is_empty();
-    if is_revoked(&plan, &applied, &observed) {
+    let spared = cluster.is_deleting() && decision.spared.is_some();
+    if is_revoked(&plan, &applied, &observed) && !spared {
         let but = &applied.attached_still;
+        if cluster.is_deleting() && but.is_empty() {
+            status::revoked_with_domain(context, cluster, now).await;
+        }
         done &= finalizer::finish_deletions(context, cluster, &plan, but).await?;
         if cluster.is_deleting() && but.is_empty() {
             in_order(done);
@@ -256,7 +262,9 @@ async fn reconcile_domain(
     if all && applied.door == Door::InForce {
         context.reset_tries(&domain.name);
     }
-    let wait = next(context, domain, &plan, &applied, all, now);
+    let limit = context.config.revocation_limit;
+    let overdue = overdue::next(cluster, limit, now).unwrap_or(Duration::MAX);
+    let wait = next(context, domain, &plan, &applied, all, now).min(overdue);
     Ok(Action::requeue(sooner(
         wait, found, context, domain, &applied,
     )))
@@ -275,6 +283,96 @@ fn sooner(
         Found::More | Found::Nothing => wait,
         Found::Later => wait.min(context.next_try(&domain.name)),
     }
+}
+
+/// What validation makes of a domain's grants, and what it takes to plan from that.
+struct Decision {
+    /// The verdict on each grant.
+    grants: BTreeMap<GrantKey, Verdict>,
+    /// What the grants ask for that carry the operator's finalizer.
+    held: BTreeMap<GrantKey, ValidatedGrant>,
+    /// Why deletions are held, where they are.
+    spared: Option<Hold>,
+}
+
+impl Decision {
+    fn plan(
+        &self,
+        domain: &Domain,
+        cluster: &observe::Cluster,
+        observed: &observe::Observed,
+    ) -> Plan {
+        self.plan_of(&self.grants, domain, cluster, observed)
+    }
+
+    /// Plans with other verdicts on the grants.
+    fn plan_of(
+        &self,
+        grants: &BTreeMap<GrantKey, Verdict>,
+        domain: &Domain,
+        cluster: &observe::Cluster,
+        observed: &observe::Observed,
+    ) -> Plan {
+        let mut plan = plan::plan(&Input {
+            domain,
+            facts: observed.domain.facts,
+            held: &self.held,
+            grants,
+            observed: &observed.policy,
+            last: observed.kept.state.as_ref(),
+            acknowledged_revocation: guard::acknowledged(cluster.object.annotations()),
+        });
+        plan.withheld = self.spared.clone().or(plan.withheld);
+        plan
+    }
+}
+
+/// Validates a domain's grants.
+async fn decide(
+    context: &Context,
+    domain: &Domain,
+    cluster: &observe::Cluster,
+    observed: &observe::Observed,
+    now: Timestamp,
+) -> Result<Decision, Error> {
+    let last = observed.kept.state.as_ref();
+    let released = overdue::released(cluster, last, now);
+    let there = cluster.grants.iter().map(AsRef::as_ref);
+    let all = there.chain(&released);
+    let facts = observed.domain.facts;
+    let roles = accounts::resolve(context, domain, cluster, observed).await;
+    accounts::confirm_known(cluster, observed, &roles)?;
+    let asked = verdict::held(all.clone(), domain, facts, &roles);
+    let mut grants = verdict::of_all(all, domain, facts, &roles, &cluster.labels, now);
+    let unreadable = cluster.unreadable_of(last);
+    evidence::add_unreadable(
+        &mut grants,
+        unreadable.map(|(key, grant, unreadable)| Unreadable {
+            key,
+            error: unreadable.error.clone(),
+            is_deleting: grant.meta().deletion_timestamp.is_some(),
+        }),
+    );
+    let deleting = |verdict: &Verdict| matches!(verdict, Verdict::Deleting);
+    let mut spared = None;
+    if cluster.is_deleting() || grants.values().any(deleting) {
+        spared = withdrawn::held(context, cluster, last).await?;
+    }
+    match &spared {
+        Some(hold) => withdrawn::spare(&mut grants, &asked, hold),
+        None if cluster.is_deleting() => {
+            for verdict in grants.values_mut() {
+                *verdict = Verdict::Deleting;
+            }
+        }
+        None => {}
+    }
+    observe::principals(context, domain, observed, &mut grants).await;
+    Ok(Decision {
+        grants,
+        held: asked,
+        spared,
+    })
 }
 
 /// Leaves out a grant that cannot be kept from going before it is revoked.

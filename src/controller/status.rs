@@ -16,6 +16,7 @@ use super::apply::{Applied, Door, PATCHES, publish};
 use super::conditions as said;
 use super::context::Context;
 use super::error::Error;
+use super::guarded::Grant;
 use super::observe::{Cluster, Observed};
 use super::queue::Domain as GuardedDomain;
 use crate::api::access::{DomainAccess, DomainAccessStatus, ResolvedServiceAccount};
@@ -80,7 +81,8 @@ pub async fn reconciled(
         drifted: last.is_some_and(|last| last.is_drifted(&observed.policy, &domain.arn)),
     };
     context.metrics.domain(&domain.name, figures);
-    let all = write_grants(context, statuses, now).await;
+    let mut all = write_grants(context, statuses, now).await;
+    all &= unreadable_grants(context, cluster, observed, now).await;
 
     let before = cluster.object.status.clone().unwrap_or_default();
     let last_write = match applied.door {
@@ -130,6 +132,67 @@ fn was_ready(grant: &DomainAccess) -> bool {
     applied.is_some_and(|condition| {
         condition.status == "True" && condition.observed_generation == grant.metadata.generation
     })
+}
+
+/// Tells whether a grant without a domain may be in force still: it was when the domain was last
+/// looked at.
+fn was_left(grant: &DomainAccess) -> bool {
+    let conditions = grant.status.iter().flat_map(|status| &status.conditions);
+    let applied = conditions
+        .into_iter()
+        .find(|condition| condition.type_ == ty::ACCESS_POLICY_APPLIED);
+    applied.is_some_and(|condition| {
+        let told = condition.reason == Reason::DomainNotFound.as_str();
+        condition.status == "True" || condition.status == "Unknown" && told
+    })
+}
+
+/// Shows that what grants had is revoked together with their domain.
+pub async fn revoked_with_domain(context: &Context, cluster: &Cluster, now: Timestamp) {
+    let name = cluster.object.name_any();
+    let message = format!(
+        "spec.domainRef.name: OpenSearchDomain {name} is deleted, and the grant is revoked with it"
+    );
+    let said = [ty::READY, ty::ACCESS_POLICY_APPLIED]
+        .map(|type_| Statement::fails(type_, Reason::DomainNotFound, message.clone()));
+    let statuses = cluster.grants.iter();
+    let statuses = statuses.filter(|grant| grant.metadata.deletion_timestamp.is_none());
+    let statuses = statuses
+        .map(|grant| (Arc::clone(grant), said.to_vec(), None))
+        .collect();
+    write_grants(context, statuses, now).await;
+}
+
+/// Shows that this version cannot read grants; tells whether all could be told.
+pub async fn unreadable_grants(
+    context: &Context,
+    cluster: &Cluster,
+    observed: &Observed,
+    now: Timestamp,
+) -> bool {
+    let mut all = true;
+    for (key, grant, unreadable) in cluster.unreadable_of(observed.kept.state.as_ref()) {
+        let message = format!(
+            "this version of the operator cannot read the grant: {}; what is in force of it stays until it is corrected or deleted",
+            unreadable.error
+        );
+        let said = vec![Statement::fails(ty::READY, Reason::InvalidSpec, message)];
+        let before = &unreadable.conditions;
+        let generation = grant.meta().generation;
+        let now = conditions(before, said, generation, now);
+        if grant.meta().deletion_timestamp.is_some() || now == *before {
+            continue;
+        }
+        let api: Api<Grant> = Api::namespaced(context.client.clone(), &key.namespace);
+        let status = json!({"observedGeneration": generation, "conditions": now});
+        if let Err(error) = patch(&api, &key.name, &status).await {
+            warn!(namespace = %key.namespace, grant = %key.name, "{error}");
+            all = false;
+            continue;
+        }
+        tell(context, grant.as_ref(), before, &now).await;
+    }
+    all
 }
 
 fn count(number: usize) -> i32 {
@@ -266,10 +329,8 @@ pub async fn orphaned(
             "no OpenSearchDomain {name:?} exists: correct the name, or ask the platform's admins to create it"
         ),
     );
-    let mut said = said::refused(&rejection);
-    said.retain(|statement| statement.type_ != ty::ACCEPTED);
-    let statuses = vec![(Arc::clone(grant), said, Shown::default())];
-    write_grants(context, statuses, now).await;
+    let said = said::orphaned(&rejection, was_left(grant));
+    write_grants(context, vec![(Arc::clone(grant), said, Shown::default())], now).await;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::error::Error;
 use crate::api::access::DomainAccess;
 use crate::api::domain::OpenSearchDomain;
+use crate::policy::evidence::Unreadable;
 use crate::policy::validate::GrantKey;
 use crate::policy::verdict::NamespaceLabels;
 
@@ -23,8 +24,8 @@ pub struct Objects {
     pub labels: NamespaceLabels,
     /// Domains that this version cannot parse, by name, and why.
     pub unreadable_domains: Vec<(String, String)>,
-    /// Grants that this version cannot parse, and why.
-    pub unreadable_grants: Vec<(GrantKey, String)>,
+    /// Grants that this version cannot parse.
+    pub unreadable_grants: Vec<Unreadable>,
 }
 
 /// Reads all of them.
@@ -63,7 +64,11 @@ pub async fn read(client: &Client) -> Result<Objects, Error> {
                     name: metadata.name.unwrap_or_default(),
                     uid: metadata.uid.unwrap_or_default(),
                 };
-                found.unreadable_grants.push((key, invalid.error));
+                found.unreadable_grants.push(Unreadable {
+                    key,
+                    error: invalid.error,
+                    is_deleting: metadata.deletion_timestamp.is_some(),
+                });
             }
         }
     }

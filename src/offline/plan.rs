@@ -45,8 +45,8 @@ pub struct Current {
     pub facts: BTreeMap<String, DomainFacts>,
     /// Whether principals exist, as far as it was asked.
     pub principals: BTreeMap<EntityArn, evidence::Existence>,
-    /// Grants of the cluster that cannot be parsed, and why.
-    pub unreadable: Vec<(GrantKey, String)>,
+    /// Grants of the cluster that cannot be parsed.
+    pub unreadable: Vec<evidence::Unreadable>,
     /// Why a domain cannot be planned: its policy could not be read.
     pub failures: BTreeMap<String, String>,
 }
@@ -303,7 +303,10 @@ pub fn world(domain: Domain, manifests: &Manifests, current: &Current, now: Time
     let accounts = accounts(manifests);
     let labels = labels(manifests);
     let mut verdicts = verdict::of_all(&objects, &domain, facts, &accounts, &labels, now);
-    evidence::add_unreadable(&mut verdicts, &current.unreadable, last);
+    let recorded = |uid: &String| last.is_some_and(|last| last.grants.contains_key(uid));
+    let unreadable = current.unreadable.iter().cloned();
+    let unreadable = unreadable.filter(|grant| recorded(&grant.key.uid));
+    evidence::add_unreadable(&mut verdicts, unreadable);
     if metadata.is_some_and(|it| it.deletion_timestamp.is_some()) {
         for verdict in verdicts.values_mut() {
             *verdict = Verdict::Deleting;

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::Rejection;
-use super::ownership::LastApplied;
 use super::validate::{GrantKey, ValidatedGrant};
 use super::verdict::Verdict;
 use crate::api::arn::EntityArn;
@@ -82,18 +81,34 @@ fn doubt(
     })
 }
 
-/// Adds the grants that cannot be parsed and were applied before: what is in force of them stays,
-/// since nothing says that it should go.
-pub fn add_unreadable<'a>(
+/// A grant of a domain that this version cannot parse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Which grant.
+    pub key: GrantKey,
+    /// Why.
+    pub error: String,
+    /// Whether it is being deleted.
+    pub is_deleting: bool,
+}
+
+/// Adds the grants that cannot be parsed. What is in force of one stays, since nothing says that it
+/// should go, until it is deleted.
+pub fn add_unreadable(
     grants: &mut BTreeMap<GrantKey, Verdict>,
-    unreadable: impl IntoIterator<Item = &'a (GrantKey, String)>,
-    last: Option<&LastApplied>,
+    unreadable: impl IntoIterator<Item = Unreadable>,
 ) {
-    for (key, rule) in unreadable {
-        if last.is_some_and(|last| last.grants.contains_key(&key.uid)) {
-            let rejection = Rejection::new(Reason::InvalidSpec, "", rule.clone());
-            grants.insert(key.clone(), Verdict::Unreadable(rejection));
-        }
+    for grant in unreadable {
+        let verdict = if grant.is_deleting {
+            Verdict::Deleting
+        } else {
+            let rule = format!(
+                "this version of the operator cannot read the grant: {}",
+                grant.error
+            );
+            Verdict::Unreadable(Rejection::new(Reason::InvalidSpec, "", rule))
+        };
+        grants.insert(grant.key, verdict);
     }
 }
 

@@ -85,11 +85,21 @@ pub(super) fn unknown<'a>(
         .filter(|(_, verdict)| matches!(verdict, Verdict::Unreadable(_)))
         .map(|(key, _)| key.uid.as_str())
         .collect();
-    let recorded = input.last.into_iter().flat_map(|last| &last.grants);
-    recorded
+    let recorded = || input.last.into_iter().flat_map(|last| &last.grants);
+    let mut unknown: BTreeMap<_, _> = recorded()
         .filter(|(uid, _)| unreadable.contains(uid.as_str()))
         .chain(vanished(input).filter(|_| withheld))
-        .collect()
+        .collect();
+    if !unknown.is_empty() {
+        // Nothing tells the statements of a deleted grant from theirs if it cannot be asked either.
+        let asked: BTreeSet<&str> = input.held.keys().map(|key| key.uid.as_str()).collect();
+        let deleted = input.grants.iter().filter(|(key, verdict)| {
+            matches!(verdict, Verdict::Deleting) && !asked.contains(key.uid.as_str())
+        });
+        let deleted: BTreeSet<&str> = deleted.map(|(key, _)| key.uid.as_str()).collect();
+        unknown.extend(recorded().filter(|(uid, _)| deleted.contains(uid.as_str())));
+    }
+    unknown
 }
 
 /// Withholds the revocation of grants whose objects are gone although nobody deleted them: a

@@ -50,6 +50,13 @@ pub struct AppliedGrant {
     /// is about to be, in the policy by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub service_accounts: BTreeMap<String, Vec<String>>,
+    /// Whether its deleted object was let go before it was revoked: it is to be revoked, and nobody
+    /// misses it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
+    /// What a released grant asked for, as far as there was room to keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Value>,
 }
 
 impl LastApplied {

@@ -9,6 +9,7 @@ use super::domain::Domain;
 use super::guard::{self, Hold};
 use super::ownership::{self, AppliedGrant, LastApplied, Split};
 use super::permission::Permissions;
+use super::record;
 use super::validate::{DomainFacts, GrantKey, ValidatedGrant};
 use super::verdict::Verdict;
 use super::{Rejection, canonical};
@@ -71,6 +72,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Tells whether something is to be done that grants or revokes, or is forgotten.
+    #[must_use]
+    pub fn changes(&self, last: Option<&LastApplied>) -> bool {
+        let recorded = last.into_iter().flat_map(|last| last.grants.keys());
+        self.policy.is_some()
+            || !self.identity_policies.is_empty()
+            || !self.identity_removals.is_empty()
+            || recorded
+                .into_iter()
+                .any(|uid| !self.next.grants.contains_key(uid))
+    }
+
     /// Returns the state to keep while the write is under way: what was applied, and what will be.
     #[must_use]
     pub fn intent(&self, last: Option<&LastApplied>, domain: &DomainArn) -> LastApplied {
@@ -125,6 +138,12 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let divided = divide(input, before.chain(compiled.values()));
     keep_standing(input, &mut compiled, &divided.ours);
 
+    let mut refusals: BTreeMap<GrantKey, Rejection> = BTreeMap::new();
+    for (key, rejection) in record::beyond(input, &compiled) {
+        keep_recorded(input, &divided, &mut compiled, &key);
+        refusals.insert(key, rejection);
+    }
+
     let withheld = guard::mass_revocation(input);
     let unknown = guard::unknown(input, withheld.is_some());
     let mut kept = Permissions::default();
@@ -134,7 +153,6 @@ pub fn plan(input: &Input<'_>) -> Plan {
         let withdrawn = union(withdrawn.map(|(compiled, _)| compiled));
         kept = divided.ours.difference(&withdrawn);
     }
-    let mut refusals: BTreeMap<GrantKey, Rejection> = BTreeMap::new();
     // No write for its own sake: it grants nothing to anybody. But a grant that goes leaves nothing.
     let leaves_ids = !divided.deleted.is_empty() && guard::is_revoking(input, withheld.is_some());
     let may_fit = room::least_size(compiled.values()) <= SIZE_BUDGET;
@@ -176,7 +194,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
             None => divided.deleted.clone(),
         },
     };
-    let outcomes = outcomes(input, &compiled, &refusals, &divided);
+    let outcomes = outcomes(input, &compiled, &refusals, &divided, &unknown);
     let identity_policies: Vec<(GrantKey, IdentityPolicy)> = compiled
         .iter()
         .flat_map(|(key, compiled)| {
@@ -300,6 +318,31 @@ fn distinct<'a>(
         .map(AsRef::as_ref)
 }
 
+/// Leaves of a refused grant what stands of it and is on record; of one that is not, nothing.
+fn keep_recorded(
+    input: &Input<'_>,
+    divided: &Split,
+    compiled: &mut BTreeMap<GrantKey, Compiled>,
+    key: &GrantKey,
+) {
+    let recorded = input.last.and_then(|last| last.grants.get(&key.uid));
+    match (recorded, compiled.get_mut(key)) {
+        (Some(recorded), Some(grant)) => {
+            grant.permissions = Arc::new(grant.permissions.intersection(&divided.ours));
+            let known = |policy: &IdentityPolicy| {
+                let known = &recorded.identity_policies;
+                known
+                    .iter()
+                    .any(|(role, name)| role == policy.role.as_str() && *name == policy.name)
+            };
+            grant.identity_policies.retain(known);
+        }
+        _ => {
+            compiled.remove(key);
+        }
+    }
+}
+
 fn union<'a>(compiled: impl IntoIterator<Item = &'a Compiled>) -> Permissions {
     let mut all = Permissions::default();
     for permissions in distinct(compiled) {
@@ -353,6 +396,7 @@ fn applied_grants(
                     .map(|policy| (policy.role.to_string(), policy.name.clone()))
                     .collect(),
                 service_accounts: service_accounts(input, key),
+                ..AppliedGrant::default()
             };
             (key.uid.clone(), grant)
         })

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! /healthz   200 while the process lives
-//! /readyz    200 once its watches are complete, whether it leads or stands by; 503 before, and
-//!            while it stops
+//! /readyz    200 once its watches are complete, whether it leads or stands by; 503 before, while
+//!            the API server has not renewed them for a while, and while it stops
 //! /metrics   OpenMetrics text
 //! ```
 
@@ -18,22 +18,35 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+use super::link::View;
 use super::metrics::Metrics;
 
 /// Whether the process is ready for what it is for.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness {
+    ready: Arc<AtomicBool>,
+    view: View,
+}
 
 impl Readiness {
+    /// Makes readiness depend on how old the view of the cluster is, too.
+    #[must_use]
+    pub fn with(view: View) -> Self {
+        Self {
+            view,
+            ..Self::default()
+        }
+    }
+
     /// Says whether the process is ready.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Relaxed);
+        self.ready.store(ready, Ordering::Relaxed);
     }
 
     /// Returns whether the process is ready.
     #[must_use]
     pub fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.ready.load(Ordering::Relaxed) && self.view.is_current()
     }
 }
 

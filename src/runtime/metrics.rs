@@ -70,6 +70,7 @@ pub struct Metrics {
     duration: Histogram,
     writes: Family<Outcome, Counter>,
     drift: Counter,
+    overdue: Counter,
     calls: Family<Call, Counter>,
     grants: Family<State, Gauge>,
     refused: Family<Reason, Gauge>,
@@ -90,6 +91,7 @@ impl Metrics {
             duration: Histogram::new(SECONDS),
             writes: Family::default(),
             drift: Counter::default(),
+            overdue: Counter::default(),
             calls: Family::default(),
             grants: Family::default(),
             refused: Family::default(),
@@ -125,6 +127,11 @@ impl Metrics {
             "drift",
             "Times that something the operator wrote was found gone from an access policy",
             self.drift.clone(),
+        );
+        registry.register(
+            "revocations_overdue",
+            "Deleted grants that were let go before they could be revoked",
+            self.overdue.clone(),
         );
         registry.register(
             "aws_calls",
@@ -179,6 +186,11 @@ impl Metrics {
     /// Counts a write.
     pub fn wrote(&self, outcome: &'static str) {
         self.writes.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Counts a deleted grant that was let go before it could be revoked.
+    pub fn overdue(&self) {
+        self.overdue.inc();
     }
 
     /// Counts a call to AWS.

@@ -43,7 +43,9 @@ use tokio::{io::AsyncWriteExt as _, sync::OnceCell};
 
 use super::process::Process;
 
+pub(crate) mod link;
 pub(crate) mod proxy;
+pub(crate) mod second;
 mod setup;
 
 /// The users that the API server knows, each with its group: the administrator, one for the
@@ -128,7 +130,7 @@ impl Cluster {
         let etcd = Process::spawn("etcd", &setup::etcd(programs, path), &path.join("etcd.log"))?;
         let apiserver = Process::spawn(
             "kube-apiserver",
-            &setup::kube_apiserver(programs, path, port),
+            &setup::kube_apiserver(programs, path, port, setup::ETCD_CLIENTS),
             &path.join("kube-apiserver.log"),
         )?;
         let mut cluster = Self {

@@ -21,5 +21,6 @@ mod live;
 mod ministack;
 mod operations;
 mod oracle;
+mod outages;
 mod proxy;
 mod reconcile;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::Input;
+use crate::api::condition::Reason;
 use crate::policy::Rejection;
 use crate::policy::compile::Compiled;
-use crate::policy::ownership::Split;
+use crate::policy::ownership::{AppliedGrant, Split};
 use crate::policy::permission::Permissions;
 use crate::policy::validate::{GrantKey, ServiceAccount};
 use crate::policy::verdict::Verdict;
@@ -42,6 +43,7 @@ pub(super) fn outcomes(
     compiled: &BTreeMap<GrantKey, Compiled>,
     refusals: &BTreeMap<GrantKey, Rejection>,
     divided: &Split,
+    unknown: &BTreeMap<&String, &AppliedGrant>,
 ) -> BTreeMap<GrantKey, Outcome> {
     let mut present = divided.ours.clone();
     present.extend(&divided.allowed_by_others);
@@ -60,6 +62,13 @@ pub(super) fn outcomes(
             Verdict::Refused(rejection) => Outcome::Refused(rejection.clone()),
             Verdict::Undecided(_, rejection) | Verdict::Unreadable(rejection) => {
                 Outcome::Undecided(rejection.clone())
+            }
+            Verdict::Deleting if unknown.contains_key(&key.uid) => {
+                Outcome::Undecided(Rejection::new(
+                    Reason::InvalidSpec,
+                    "",
+                    "the grant is deleted, and nothing tells its statements from those of other grants that are unreadable or gone: it is revoked once these are readable, restored or let go",
+                ))
             }
             Verdict::Deleting => Outcome::Deleting,
             Verdict::Valid(grant) => {

@@ -304,6 +304,108 @@ fn a_grant_that_this_version_cannot_read_stays_as_it_stands() {
 }
 
 #[test]
+fn a_deleted_grant_that_nobody_can_ask_waits_for_others_that_nobody_can() {
+    let mut world = World::new(&json!({}));
+    for name in ["a", "b", "c"] {
+        world.grant(name, &json!({}));
+    }
+    world.settle();
+    let plan_with = |unreadable: &[&str]| {
+        let now = NOW.parse().unwrap();
+        let labels = NamespaceLabels::new();
+        let mut grants = verdict::of_all(&world.grants, &world.domain, world.facts, &labels, now);
+        for (key, verdict) in &mut grants {
+            if unreadable.contains(&key.name.as_str()) {
+                let rule = Rejection::new(Reason::InvalidSpec, "", "from a later version");
+                *verdict = Verdict::Unreadable(rule);
+            } else if key.name == "b" {
+                *verdict = Verdict::Deleting;
+            }
+        }
+        plan(&Input {
+            domain: &world.domain,
+            facts: world.facts,
+            held: &BTreeMap::new(),
+            grants: &grants,
+            observed: &world.observed,
+            last: world.last.as_ref(),
+            acknowledged_revocation: 0,
+        })
+    };
+    let of_b = |plan: &Plan| {
+        let mut all = plan.outcomes.iter();
+        all.find(|(key, _)| key.name == "b").unwrap().1.clone()
+    };
+    let waits = plan_with(&["c"]);
+    assert!(waits.policy.is_none(), "{:?}", waits.removed);
+    assert!(matches!(of_b(&waits), Outcome::Undecided(_)));
+    assert_eq!(waits.next.grants.len(), 3);
+    let goes = plan_with(&[]);
+    assert_eq!(of_b(&goes), Outcome::Deleting);
+    assert_eq!(goes.removed.len(), 1);
+    assert_eq!(goes.next.grants.len(), 2);
+}
+
+#[test]
+fn a_released_grant_is_revoked_and_no_loss() {
+    let mut world = World::new(&json!({}));
+    for name in ["a", "b", "c"] {
+        world.grant(name, &json!({}));
+    }
+    world.settle();
+    // Their objects are gone; only the record has them, as deleted ones.
+    for name in ["a", "b"] {
+        world.delete(name);
+        let recorded = world.last.as_mut().unwrap();
+        recorded.grants.get_mut(name).unwrap().released = true;
+    }
+    let plan = world.settle();
+    assert_eq!(plan.withheld, None);
+    assert_eq!(world.allowed(), roles(&["c"]));
+    assert_eq!(world.last.unwrap().grants.len(), 1);
+}
+
+#[test]
+fn a_record_that_is_full_takes_no_more_grants_and_loses_none() {
+    // What a ConfigMap holds.
+    const LIMIT: usize = 1024 * 1024;
+    let mut world = World::new(&json!({}));
+    let long = "n".repeat(200);
+    for n in 0..1_500 {
+        let same = json!([{"iamRole": {"arn": role("same")}}]);
+        world.grant(&format!("{n:04}-{long}"), &json!({"principals": same}));
+    }
+    let refused = |plan: &Plan| -> Vec<String> {
+        let refused = plan.outcomes.iter().filter(|(_, outcome)| {
+            matches!(outcome, Outcome::Refused(rule) if rule.reason == Reason::TooManyGrants)
+        });
+        refused.map(|(key, _)| key.name.clone()).collect()
+    };
+    let size = |state: &LastApplied| serde_json::to_string(state).unwrap().len();
+    let plan = world.settle();
+    let first = refused(&plan);
+    assert!(!first.is_empty() && first.len() < 300, "{}", first.len());
+    assert_eq!(plan.next.grants.len() + first.len(), 1_500);
+    assert!(size(&plan.intent(None, &world.domain.arn)) < LIMIT);
+    assert_eq!(refused(&world.settle()), first, "it is the same every time");
+
+    // All that are in leave at once, and room is made only when they have left.
+    world.grants.retain(|grant| {
+        let name = grant.metadata.name.clone().unwrap_or_default();
+        first.contains(&name)
+    });
+    for grant in plan.next.grants.values() {
+        world.grant(&grant.name.clone(), &json!({"domainRef": {"name": "logs"}}));
+        world.delete(&grant.name);
+    }
+    let before = world.last.clone();
+    let plan = world.settle();
+    assert!(size(&plan.intent(before.as_ref(), &world.domain.arn)) < LIMIT);
+    let plan = world.settle();
+    assert_eq!(refused(&plan), Vec::<String>::new());
+}
+
+#[test]
 fn calls_that_name_indexes_in_their_body_need_fine_grained_access_control() {
     let mut world = World::new(&json!({}));
     world.grant("reader", &json!({"access": "Read", "paths": ["team-a-*"]}));

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::common::fake_aws::{DomainOptions, Fault, Times};
-use crate::common::operator::scene::Scene;
+use crate::common::operator::scene::{Scene, condition};
 use crate::common::operator::{ACCOUNT, PATIENCE};
 
 /// How soon access is to be gone.
@@ -212,6 +212,11 @@ async fn a_domain_that_is_retained_leaves_the_policy_and_lets_its_grants_go() {
     scene
         .until_refused("grant", "DomainNotFound", &["spec.domainRef.name"])
         .await;
+    // It is there still, and nobody looks after it.
+    let applied = condition(&scene.get_grant("grant").await, "AccessPolicyApplied");
+    assert_eq!(applied["status"], "Unknown", "{applied:#}");
+    let message = applied["message"].as_str().unwrap();
+    assert!(message.contains("was left"), "{message}");
     scene.delete_grant("grant").await;
     scene.until_gone("grant").await;
     assert_eq!(scene.updates(), 1);
@@ -242,6 +247,8 @@ async fn a_domain_that_is_revoked_takes_what_was_granted_and_nothing_else() {
     scene
         .until_refused("grant", "DomainNotFound", &["spec.domainRef.name"])
         .await;
+    let applied = condition(&scene.get_grant("grant").await, "AccessPolicyApplied");
+    assert_eq!(applied["status"], "False", "{applied:#}");
     scene.delete_grant("grant").await;
     scene.until_gone("grant").await;
 }
