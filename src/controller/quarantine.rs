@@ -140,6 +140,11 @@ impl Quarantine {
         self.lock().values().map(Suspects::count).sum()
     }
 
+    /// Tells whether anybody is held, or may be, on a domain.
+    pub fn is_watching(&self, domain: &str) -> bool {
+        self.lock().contains_key(domain)
+    }
+
     /// Returns when somebody is to be tried again, a search aside.
     pub fn next_try(&self, domain: &str) -> Option<Duration> {
         self.lock().get(domain)?.next(Instant::now())

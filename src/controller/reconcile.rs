@@ -176,7 +176,7 @@ async fn reconcile_domain(
     // again (client).
     let fresh;
     let mut cluster = cluster;
-    let suspects = context.quarantine.next(&domain.name).is_some();
+    let suspects = context.quarantine.is_watching(&domain.name);
     let may_write = !matches!(
         apply::forbidden(domain, &plan),
         Some(Door::NotWritten { .. })

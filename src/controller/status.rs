@@ -158,7 +158,7 @@ pub async fn revoked_with_domain(context: &Context, cluster: &Cluster, now: Time
     let statuses = cluster.grants.iter();
     let statuses = statuses.filter(|grant| grant.metadata.deletion_timestamp.is_none());
     let statuses = statuses
-        .map(|grant| (Arc::clone(grant), said.to_vec(), None))
+        .map(|grant| (Arc::clone(grant), said.to_vec(), Shown::default()))
         .collect();
     write_grants(context, statuses, now).await;
 }

@@ -313,7 +313,14 @@ fn a_deleted_grant_that_nobody_can_ask_waits_for_others_that_nobody_can() {
     let plan_with = |unreadable: &[&str]| {
         let now = NOW.parse().unwrap();
         let labels = NamespaceLabels::new();
-        let mut grants = verdict::of_all(&world.grants, &world.domain, world.facts, &labels, now);
+        let mut grants = verdict::of_all(
+            &world.grants,
+            &world.domain,
+            world.facts,
+            &Resolutions::default(),
+            &labels,
+            now,
+        );
         for (key, verdict) in &mut grants {
             if unreadable.contains(&key.name.as_str()) {
                 let rule = Rejection::new(Reason::InvalidSpec, "", "from a later version");
