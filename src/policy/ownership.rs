@@ -153,10 +153,15 @@ pub fn split(
     // What was written and does not stand as a statement of its own may be part of one: somebody
     // joined, split or extended statements.
     let astray = claim.difference(&split.ours);
+    let mut standing = Permissions::default();
+    for (_, meaning) in &rest {
+        standing.extend(meaning.as_ref().unwrap_or(&Permissions::default()));
+    }
+    let gone = astray.difference(&standing);
     let known = last.map(|last| &last.deleted);
     for (statement, meaning) in rest {
         if let Some(meaning) = &meaning {
-            split.deleted.extend(deleted(meaning, &astray, known));
+            split.deleted.extend(deleted(meaning, &gone, known));
         }
         let Some(meaning) = meaning.filter(|_| !statement.denies()) else {
             split.others.push(statement.clone());
@@ -184,7 +189,7 @@ pub fn split(
 /// the place of an ARN that it wrote and that is there no more.
 fn deleted(
     meaning: &Permissions,
-    astray: &Permissions,
+    gone: &Permissions,
     known: Option<&BTreeSet<String>>,
 ) -> BTreeSet<String> {
     let ids = meaning
@@ -192,7 +197,7 @@ fn deleted(
         .filter(|(permission, _)| is_unique_id(&permission.principal));
     ids.filter(|(permission, actions)| {
         known.is_some_and(|known| known.contains(&*permission.principal))
-            || astray.iter().any(|(lost, lost_actions)| {
+            || gone.iter().any(|(lost, lost_actions)| {
                 let like = Permission {
                     principal: lost.principal.clone(),
                     ..(*permission).clone()

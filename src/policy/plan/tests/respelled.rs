@@ -144,7 +144,7 @@ fn as_list(value: &Value) -> Vec<Value> {
 fn settled() -> World {
     let mut world = World::new(&json!({"consent": [{"namespaces": ["team-a"], "ceiling": {
         "access": "Admin", "anonymous": true, "sourceIps": ["203.0.113.0/24", "198.51.100.0/24"],
-        "principals": {"accounts": ["111122223333"], "wholeAccounts": true},
+        "principals": {"accounts": ["111122223333"], "wholeAccounts": ["111122223333"]},
     }}]}));
     let addresses = json!({"sourceIps": ["203.0.113.0/24", "198.51.100.7"]});
     world.grant("a", &json!({"access": "Admin"}));
