@@ -74,6 +74,8 @@ async fn an_api_server_that_was_killed_is_watched_anew() {
     let cluster = scene.world.cluster();
     let [_, apiserver] = cluster.process_ids();
     send(apiserver, "KILL").unwrap();
+    // A server that has just begun has read no roles yet.
+    scene.world.let_it_be_refused();
     // The next one knows nothing of what its predecessor's watches have seen.
     let next = cluster.start_second(None, Some(cluster.port())).await;
     let look = async || match scene.get_grant("stays").await {

@@ -43,7 +43,7 @@ async fn after_it_is_done_the_operator_writes_nothing() {
     let aws_writes = || {
         let writes = ["UpdateDomainConfig", "PutRolePolicy", "DeleteRolePolicy"];
         let count = |it: &&str| scene.world.aws().calls_of(it).len();
-        writes.iter().map(|it| count(&it)).sum::<usize>()
+        writes.iter().map(count).sum::<usize>()
     };
     let looks = || scene.world.aws().calls_of("DescribeDomain").len();
     let (before, written) = (versions().await, aws_writes());

@@ -14,10 +14,10 @@ async fn loosen(scene: &Scene) {
     let definitions = Api::<CustomResourceDefinition>::all(client);
     let name = "domainaccesses.opensearch-access.io";
     let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/access/enum";
-    let patch = serde_json::from_value(json!([{"op": "remove", "path": path}])).unwrap();
-    let patch = Patch::<()>::Json(patch);
+    let removal = serde_json::from_value(json!([{"op": "remove", "path": path}])).unwrap();
+    let change = Patch::<()>::Json(removal);
     let parameters = PatchParams::default();
-    definitions.patch(name, &parameters, &patch).await.unwrap();
+    definitions.patch(name, &parameters, &change).await.unwrap();
     // Until the API server heeds it.
     let look = async || {
         let principals = json!([{"iamRole": {"arn": scene.arn("a")}}]);
