@@ -268,11 +268,11 @@ impl Lane {
         let (mut last, mut since) = (Vec::new(), Instant::now());
         loop {
             let now: Vec<Value> = scenes.iter().map(|it| self.snapshot(it)).collect();
-            let told = |((scene, workload), now): ((&Scene, Workload), &Value)| {
+            let is_told = |((scene, workload), now): ((&Scene, Workload), &Value)| {
                 !self.wires.writes(scene.name).is_empty() && workload.is_told(now)
             };
             let mut stories = scenes.iter().zip(Workload::ALL).zip(&now);
-            let told = (!begun || stories.all(told)) && now.iter().all(snapshot::is_current);
+            let told = (!begun || stories.all(is_told)) && now.iter().all(snapshot::is_current);
             if now != last || !told {
                 (last, since) = (now, Instant::now());
             }

@@ -90,9 +90,8 @@ impl Workload {
     /// Tells whether the story has come to what it is about; a search may pause on the way.
     pub(crate) fn is_told(self, snapshot: &Value) -> bool {
         match self {
-            Self::PoisonedHere | Self::PoisonedThere => {
-                snapshot["grants"]["bad"]["reason"] == "PrincipalNotFound"
-            }
+            Self::PoisonedHere => snapshot["grants"]["bad"]["reason"] == "PrincipalNotFound",
+            Self::PoisonedThere => snapshot["grants"]["searched"]["reason"] == "PrincipalNotFound",
             Self::Expired => snapshot["grants"]["short"]["reason"] == "Expired",
             _ => true,
         }
@@ -210,7 +209,9 @@ impl Workload {
             }
             Self::PoisonedThere => {
                 let role = |arn: String| json!({"principals": [{"iamRole": {"arn": arn}}]});
-                scene.grant("bad", &role(elsewhere(scene, "nobody"))).await;
+                scene
+                    .grant("searched", &role(elsewhere(scene, "nobody")))
+                    .await;
                 scene.grant("good", &to(scene, &["a"])).await;
             }
             Self::Cured => {

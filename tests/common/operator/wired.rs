@@ -35,7 +35,7 @@ impl Wired {
         let proxy = ApiProxy::start(world.cluster(), &access_key_id, &wires);
         let proxy = proxy.await.unwrap();
         let kubeconfig = proxy.kubeconfig_of(world.cluster(), "operator").unwrap();
-        let lease = format!("{}s", LEASE_SECONDS);
+        let lease = format!("{LEASE_SECONDS}s");
         let options = match leads {
             Leads::Alone => vec!["--no-leader-election"],
             Leads::ByLease => vec!["--lease-duration", &lease, "--identity", name],
