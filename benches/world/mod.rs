@@ -30,7 +30,12 @@ impl World {
         let domain = domain();
         Self {
             verdicts: judge(grants, &domain),
-            held: verdict::held(grants, &domain, DomainFacts::default(), &Resolutions::default()),
+            held: verdict::held(
+                grants,
+                &domain,
+                DomainFacts::default(),
+                &Resolutions::default(),
+            ),
             domain,
             observed: Document::default(),
             last: None,

@@ -330,7 +330,12 @@ pub async fn orphaned(
         ),
     );
     let said = said::orphaned(&rejection, was_left(grant));
-    write_grants(context, vec![(Arc::clone(grant), said, Shown::default())], now).await;
+    write_grants(
+        context,
+        vec![(Arc::clone(grant), said, Shown::default())],
+        now,
+    )
+    .await;
     Ok(())
 }
 

@@ -218,7 +218,7 @@ fn changed(document: &Value, random: &mut Rng) -> Value {
         4 => statement["Condition"] = json!({"StringLike": {"aws:PrincipalOrgID": "o-a1b2c3d4e5"}}),
         5 => statement["Condition"] = json!({"StringEquals": {"aws:SourceVpc": "o-a1b2c3d4e5"}}),
         6 => {
-            statement["Condition"] = json!({"StringEquals": {"aws:PrincipalOrgID": "o-new1b2c3d4"}})
+            statement["Condition"] = json!({"StringEquals": {"aws:PrincipalOrgID": "o-new1b2c3d4"}});
         }
         _ => drop(statements.remove(at)),
     }
@@ -357,7 +357,7 @@ fn a_change_of_any_element_is_another_meaning() {
         let mut other = statement.clone();
         *other.pointer_mut(pointer).unwrap() = value.clone();
         let (one, other) = (
-            pool::document(&[statement.clone()]),
+            pool::document(std::slice::from_ref(statement)),
             pool::document(&[other]),
         );
         assert_ne!(canonical(&one), canonical(&other), "{other}");

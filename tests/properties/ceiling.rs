@@ -287,6 +287,7 @@ impl Bound<'_> {
                 self.ceiling["anonymous"] == true && !grant.restrictions.source_ips.is_empty()
             }
             Principal::Account(account) => list("wholeAccounts").contains(account),
+            Principal::ServiceAccount(_) => unreachable!("no world here has one"),
             Principal::Entity(arn) => {
                 let ids = &grant.restrictions.principal_org_ids;
                 list("accounts").iter().any(|it| it == arn.account())
@@ -344,8 +345,14 @@ fn an_accepted_grant_permits_no_more_than_its_ceiling() {
         let spec = asked(&mut random);
         let none = Resolutions::default();
         let object = grant(NAMESPACE, "g", &spec);
-        let Ok(grant) = validate::grant(&object, &domain, facts, &none, Some(&BTreeMap::new()), now())
-        else {
+        let Ok(grant) = validate::grant(
+            &object,
+            &domain,
+            facts,
+            &none,
+            Some(&BTreeMap::new()),
+            now(),
+        ) else {
             refused += 1;
             continue;
         };

@@ -8,6 +8,7 @@ use opensearch_access::policy::import::{self, Target};
 use opensearch_access::policy::lint::{self, Subject};
 use opensearch_access::policy::ownership::{self, LastApplied};
 use opensearch_access::policy::permission::Permissions;
+use opensearch_access::policy::validate::DomainFacts;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -99,6 +100,8 @@ proptest! {
             account: "111122223333".to_owned(),
             region: "eu-west-1".to_owned(),
             namespace: "team-a".to_owned(),
+            facts: DomainFacts::default(),
+            assume_role: None,
         };
         let imported = import::import(&document, &target).unwrap();
         prop_assert!(imported.left_out.iter().all(|it| it.index < statements.len()));

@@ -140,13 +140,12 @@ fn completions(request: &Request, keys: &BTreeMap<String, Option<Vec<String>>>) 
     let mut all = vec![request.clone()];
     for (key, known) in keys {
         let pool = KEYS.iter().find(|(it, _)| it == key).unwrap().1;
-        let options: Vec<Vec<String>> = match known {
-            Some(values) => vec![values.clone()],
-            None => {
-                let none_and_all = [Vec::new(), pool.iter().map(|it| (*it).to_owned()).collect()];
-                let each = pool.iter().map(|it| vec![(*it).to_owned()]);
-                none_and_all.into_iter().chain(each).collect()
-            }
+        let options: Vec<Vec<String>> = if let Some(values) = known {
+            vec![values.clone()]
+        } else {
+            let none_and_all = [Vec::new(), pool.iter().map(|it| (*it).to_owned()).collect()];
+            let each = pool.iter().map(|it| vec![(*it).to_owned()]);
+            none_and_all.into_iter().chain(each).collect()
         };
         all = all
             .iter()
@@ -244,7 +243,7 @@ proptest! {
             let rose = after.decision == Decision::Allow && before.decision != Decision::Allow;
             prop_assert!(!rose, "{:?} became {:?}", before, after);
             let alone = naive::each(&json!([more])).len() == 1
-                && evaluated(&[more.clone()], &request).statements == [0]
+                && evaluated(std::slice::from_ref(&more), &request).statements == [0]
                 && evaluated(&[more], &request).decision == Decision::Deny;
             prop_assert!(!alone || after.decision == Decision::Deny);
         }

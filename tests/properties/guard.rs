@@ -8,7 +8,8 @@ use opensearch_access::policy::address;
 use opensearch_access::policy::document::{Document, SIZE_LIMIT};
 use opensearch_access::policy::guard::Hold;
 use opensearch_access::policy::plan::{self, Input};
-use opensearch_access::policy::validate::{Principal, ValidatedGrant};
+use opensearch_access::policy::service_account::Resolutions;
+use opensearch_access::policy::validate::{DomainFacts, Principal, ValidatedGrant};
 use opensearch_access::policy::verdict::{self, Verdict};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -132,8 +133,8 @@ fn unchecked(principal: Principal, sources: &[&str], organizations: &[&str]) -> 
     let verdicts = verdict::of_all(
         [&object],
         &domain,
-        Default::default(),
-        &Default::default(),
+        DomainFacts::default(),
+        &Resolutions::default(),
         &BTreeMap::new(),
         now(),
     );
@@ -148,7 +149,7 @@ fn unchecked(principal: Principal, sources: &[&str], organizations: &[&str]) -> 
     let grants = BTreeMap::from([(key, Verdict::Valid(Box::new(valid)))]);
     let plan = plan::plan(&Input {
         domain: &domain,
-        facts: Default::default(),
+        facts: DomainFacts::default(),
         held: &BTreeMap::new(),
         grants: &grants,
         observed: &Document::default(),

@@ -245,8 +245,8 @@ proptest! {
             }
         }
         // What the plan says of itself is so.
-        let said = |statements: &[opensearch_access::policy::document::Statement]| {
-            let statements: Vec<Value> = statements.iter().map(|it| it.to_value()).collect();
+        let said = |statements: &[Statement]| {
+            let statements: Vec<Value> = statements.iter().map(Statement::to_value).collect();
             naive::meaning(&pool::document(&statements)).atoms
         };
         prop_assert_eq!(said(&plan.added), after.atoms.difference(&before.atoms).cloned().collect());

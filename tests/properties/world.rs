@@ -101,7 +101,12 @@ impl World {
         plan::plan(&Input {
             domain: &self.domain,
             facts: self.facts,
-            held: &verdict::held(&self.grants, &self.domain, self.facts, &Resolutions::default()),
+            held: &verdict::held(
+                &self.grants,
+                &self.domain,
+                self.facts,
+                &Resolutions::default(),
+            ),
             grants: &grants,
             observed: &self.observed,
             last: self.last.as_ref(),
