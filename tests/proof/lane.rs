@@ -264,7 +264,7 @@ impl Lane {
 
     /// Waits until nothing is written any more, and every story is told if it has begun.
     async fn until_quiet(&self, scenes: &[Scene], begun: bool) {
-        let begin = Instant::now();
+        let start = Instant::now();
         let (mut last, mut since) = (Vec::new(), Instant::now());
         loop {
             let now: Vec<Value> = scenes.iter().map(|it| self.snapshot(it)).collect();
@@ -280,7 +280,7 @@ impl Lane {
                 return;
             }
             assert!(
-                begin.elapsed() < PATIENCE,
+                start.elapsed() < PATIENCE,
                 "the world does not come to rest"
             );
             tokio::time::sleep(POLL).await;

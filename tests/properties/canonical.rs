@@ -218,7 +218,8 @@ fn changed(document: &Value, random: &mut Rng) -> Value {
         4 => statement["Condition"] = json!({"StringLike": {"aws:PrincipalOrgID": "o-a1b2c3d4e5"}}),
         5 => statement["Condition"] = json!({"StringEquals": {"aws:SourceVpc": "o-a1b2c3d4e5"}}),
         6 => {
-            statement["Condition"] = json!({"StringEquals": {"aws:PrincipalOrgID": "o-new1b2c3d4"}});
+            statement["Condition"] =
+                json!({"StringEquals": {"aws:PrincipalOrgID": "o-new1b2c3d4"}});
         }
         _ => drop(statements.remove(at)),
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use fastrand::Rng;
 use opensearch_access::api::access::DomainAccess;
+use opensearch_access::policy::document::Statement;
 use opensearch_access::policy::plan::Outcome;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
