@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
     singular = "domainaccess",
     shortname = "osda",
     category = "opensearch",
+    selectable = ".spec.domainRef.name",
     namespaced,
     status = "DomainAccessStatus",
     derive = "PartialEq",

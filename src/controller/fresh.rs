@@ -7,6 +7,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use serde::de::DeserializeOwned;
 
@@ -26,14 +27,19 @@ const PAGE: u32 = 500;
 /// Fails where a page is missing: a list that is not complete is none.
 pub async fn cluster(context: &Context, seen: &Cluster) -> Result<Cluster, Error> {
     let grants = Api::<Grant>::all(context.client.clone());
-    let grants = everything(&grants).await;
+    let own =
+        ListParams::default().fields(&format!("spec.domainRef.name={}", seen.object.name_any()));
+    let grants = everything(&grants, own).await;
     let grants = grants.map_err(Error::kubernetes("list the grants"))?;
-    let mut fresh = Cluster::new(seen.object.clone(), grants.into_iter().map(Arc::new));
+    let grants = grants.into_iter().map(Arc::new);
+    // Those of which nobody can tell which domain they name are not selected: as they were seen.
+    let strays = seen.unreadable.iter().filter(|it| it.domain().is_none());
+    let mut fresh = Cluster::new(seen.object.clone(), grants.chain(strays.cloned()));
     fresh.labels.clone_from(&seen.labels);
     let mut consent = seen.object.spec.consent.iter();
     if consent.any(|entry| entry.namespace_selector.is_some()) {
         let namespaces = Api::<NamespaceMeta>::all(context.client.clone());
-        let namespaces = everything(&namespaces).await;
+        let namespaces = everything(&namespaces, ListParams::default()).await;
         let namespaces = namespaces.map_err(Error::kubernetes("list the namespaces"))?;
         fresh.labels = observe::labels(&namespaces);
     }
@@ -41,14 +47,14 @@ pub async fn cluster(context: &Context, seen: &Cluster) -> Result<Cluster, Error
     Ok(fresh)
 }
 
-/// Lists all objects of a kind, by pages of one snapshot. Without a resource version, which is how it
+/// Lists the selected objects of a kind, by pages of one snapshot. Without a resource version, which is how it
 /// is asked, the answer is the most recent there is.
-async fn everything<K>(api: &Api<K>) -> Result<Vec<K>, kube::Error>
+async fn everything<K>(api: &Api<K>, selected: ListParams) -> Result<Vec<K>, kube::Error>
 where
     K: Clone + DeserializeOwned + Debug,
 {
     let mut all = Vec::new();
-    let mut parameters = ListParams::default().limit(PAGE);
+    let mut parameters = selected.limit(PAGE);
     loop {
         let page = api.list(&parameters).await?;
         all.extend(page.items);
@@ -90,7 +96,11 @@ mod tests {
             let answer = answer.body(Body::from(body.to_string().into_bytes()));
             async move { answer }
         });
-        everything(&Api::all(Client::new(service, "default"))).await
+        everything(
+            &Api::all(Client::new(service, "default")),
+            ListParams::default(),
+        )
+        .await
     }
 
     #[tokio::test]

@@ -24,7 +24,9 @@ use crate::policy::document::{Document, Statement};
 use crate::policy::domain::Domain;
 use crate::policy::ownership::LastApplied;
 use crate::policy::plan::{self, Input, Outcome, Plan};
-use crate::policy::service_account::{Proof, ROLE_ANNOTATION, Resolution, Resolutions, annotated};
+use crate::policy::service_account::{
+    AccountName, Proof, ROLE_ANNOTATION, Resolution, Resolutions, annotated,
+};
 use crate::policy::validate::{DomainFacts, GrantKey, ValidatedGrant};
 use crate::policy::verdict::{self, NamespaceLabels, Verdict};
 use crate::policy::{Rejection, canonical, evidence, guard};
@@ -175,9 +177,9 @@ fn labels(manifests: &Manifests) -> NamespaceLabels {
 }
 
 /// Takes the annotation of each service account that is among the manifests for its role; what AWS
-/// says of it is not known.
-fn accounts(manifests: &Manifests) -> Resolutions {
-    let found = manifests.accounts.iter().map(|(account, role)| {
+/// says of it is not known. What the operator applied a grant with counts for more: it has asked.
+fn accounts(manifests: &Manifests, last: Option<&LastApplied>) -> Resolutions {
+    let mut found: BTreeMap<_, _> = manifests.accounts.iter().map(|(account, role)| {
         let resolution = match role.as_deref().map(annotated) {
             None => Resolution::Denied(format!(
                 "its manifest has no annotation {ROLE_ANNOTATION}, and whether a Pod Identity association gives it a role only AWS knows"
@@ -186,9 +188,28 @@ fn accounts(manifests: &Manifests) -> Resolutions {
             Some(Err(refused)) => refused,
         };
         (account.clone(), resolution)
-    });
+    }).collect();
+    found.extend(recorded(last));
     let otherwise = "its role is not known without a cluster and AWS: add its manifest, whose annotation then counts, or name the role by iamRole.arn";
-    Resolutions::new(found.collect(), None, Reason::PrincipalUnknown, otherwise)
+    Resolutions::new(found, last, Reason::PrincipalUnknown, otherwise)
+}
+
+/// Returns the service accounts that grants were applied with as one role.
+fn recorded(last: Option<&LastApplied>) -> BTreeMap<AccountName, Resolution> {
+    let grants = last.into_iter().flat_map(|last| last.grants.values());
+    let named = grants.flat_map(|grant| {
+        let accounts = grant.service_accounts.iter();
+        accounts.map(move |(name, roles)| (AccountName::new(&grant.namespace, name), roles))
+    });
+    named
+        .filter_map(|(account, roles)| {
+            let [role] = roles.as_slice() else {
+                return None;
+            };
+            let role = annotated(role).ok()?;
+            Some((account, Resolution::Role(role, Proof::Recorded)))
+        })
+        .collect()
 }
 
 /// Returns what the author of a grant should know of its service accounts.
@@ -274,7 +295,8 @@ pub fn entities(
 ) -> BTreeSet<EntityArn> {
     let grants = grants_of(&domain.name, manifests).map(|(object, _)| object);
     let facts = facts(domain, current);
-    let (accounts, labels) = (accounts(manifests), labels(manifests));
+    let accounts = accounts(manifests, current.applied.get(&domain.name));
+    let labels = labels(manifests);
     let verdicts = verdict::of_all(grants, domain, facts, &accounts, &labels, now);
     let own = |arn: &EntityArn| arn.account() == domain.account;
     plan::entities(&verdicts).into_iter().filter(own).collect()
@@ -300,7 +322,7 @@ pub fn world(domain: Domain, manifests: &Manifests, current: &Current, now: Time
     let metadata = object.map(|it| &it.metadata);
     let last = current.applied.get(&domain.name);
 
-    let accounts = accounts(manifests);
+    let accounts = accounts(manifests, last);
     let labels = labels(manifests);
     let mut verdicts = verdict::of_all(&objects, &domain, facts, &accounts, &labels, now);
     let recorded = |uid: &String| last.is_some_and(|last| last.grants.contains_key(uid));

@@ -68,6 +68,8 @@ pub enum Proof {
     Annotation,
     /// Nobody asked AWS: the annotation of a manifest.
     Unchecked,
+    /// Nobody asked AWS: the operator's record, which says with which role a grant was applied.
+    Recorded,
 }
 
 impl Proof {
@@ -76,6 +78,7 @@ impl Proof {
     pub fn source(self) -> &'static str {
         match self {
             Self::Association => "PodIdentityAssociation",
+            Self::Recorded => "Record",
             Self::TrustPolicy | Self::Annotation | Self::Unchecked => "Annotation",
         }
     }

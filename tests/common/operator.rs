@@ -348,7 +348,7 @@ impl Parts {
     /// Starts the program with a log of its own, and nothing of the machine's environment that
     /// would lead it out of this world.
     fn spawn(&self, name: &str, credentials: (String, String), options: &[&str]) -> Process {
-        let kubeconfig = self.cluster.kubeconfig_of("operator");
+        let kubeconfig = self.kubeconfig();
         self.spawn_with(name, credentials, &kubeconfig, options)
     }
 
