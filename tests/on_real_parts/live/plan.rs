@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{Viewer, manifest, text, versions};
-use crate::common::fake_aws::{DomainOptions, RoleOptions};
+use crate::common::fake_aws::{DomainOptions, NewAssociation, RoleOptions};
 use crate::common::operator::meaning::{of_document, of_statements};
 use crate::common::operator::scene::Scene;
-use crate::common::operator::{ACCOUNT, REGION, World};
+use crate::common::operator::{ACCOUNT, CLUSTER, REGION, World};
 
 /// Returns what the planned policy says.
 fn planned(domain: &Value) -> crate::common::operator::meaning::Meaning {
@@ -264,4 +264,35 @@ async fn a_domain_of_another_account_is_read_through_its_role() {
         .await;
     let denied = viewer.run(args).await;
     denied.fails_with(&["AWS denied AssumeRole", "--own-identity"]);
+}
+
+#[tokio::test]
+async fn a_service_account_counts_with_the_role_that_it_was_granted_by() {
+    let scene = Scene::bare("accounted", DomainOptions::default()).await;
+    let entry = scene.consent(&json!({"principals": {"accounts": null, "serviceAccounts": true}}));
+    scene.add_domain(&json!({ "consent": [entry] })).await;
+    let viewer = Viewer::of(&scene).await;
+    let account = json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "search", "namespace": scene.name},
+    });
+    scene.world.create(&account).await.unwrap();
+    let association = NewAssociation {
+        namespace: scene.name.to_owned(),
+        service_account: "search".to_owned(),
+        role: scene.role("a"),
+        target_role: None,
+        policy: None,
+    };
+    let aws = scene.world.aws().account(ACCOUNT);
+    aws.associate(REGION, CLUSTER, association);
+    let principals = json!({"principals": [{"serviceAccount": {"name": "search"}}]});
+    scene.grant("grant", &principals).await;
+    scene.until_ready(&["grant"]).await;
+
+    let args = ["plan", "--cluster", "--domain", scene.name, "-o", "json"];
+    let settled = viewer.run(args).await;
+    assert_eq!(settled.code, 0, "{settled:?}");
+    assert_eq!(planned(&settled.domain(scene.name)), scene.policy());
 }
