@@ -193,7 +193,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                 // The reconciler has logged its failure, and shown it where its users look.
                 Some(Ok(_) | Err(controller::Error::ReconcilerFailed(..))) => {}
                 Some(Err(controller::Error::ObjectNotFound(domain))) => {
-                    context.forget_domain(&domain.name).await;
+                    // Nothing is awaited here: the reconciles stand still meanwhile, locks in hand.
+                    context.forget_domain(&domain.name);
                     orphans.spawn(orphan::reconcile(domain.name.clone(), Arc::clone(&context)));
                 }
                 Some(Err(error)) => warn!(%error, "the queue failed"),

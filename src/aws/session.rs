@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -86,7 +86,7 @@ impl Clients {
 pub struct Sessions {
     base: SdkConfig,
     supervisor: Arc<dyn Supervisor>,
-    clients: Mutex<HashMap<SessionKey, Clients>>,
+    clients: StdMutex<HashMap<SessionKey, Clients>>,
     /// The operator's own clients, once asked for.
     own: Mutex<Option<Own>>,
 }
@@ -124,7 +124,7 @@ impl Sessions {
                 .retry_config(retries)
                 .build(),
             supervisor,
-            clients: Mutex::new(HashMap::new()),
+            clients: StdMutex::default(),
             own: Mutex::default(),
         }
     }
@@ -136,7 +136,7 @@ impl Sessions {
     ///
     /// Fails where the identity cannot be had, or is of another account.
     pub async fn clients(&self, key: &SessionKey) -> Result<Clients, SessionError> {
-        if let Some(clients) = self.clients.lock().await.get(key) {
+        if let Some(clients) = self.known().get(key) {
             return Ok(clients.clone());
         }
         let clients = self.open(key).await;
@@ -147,10 +147,7 @@ impl Sessions {
                 wanted: key.account.clone(),
             });
         }
-        self.clients
-            .lock()
-            .await
-            .insert(key.clone(), clients.clone());
+        self.known().insert(key.clone(), clients.clone());
         Ok(clients)
     }
 
@@ -211,9 +208,15 @@ impl Sessions {
     }
 
     /// Forgets the clients of every session whose name is not told to be in use.
-    pub async fn retain(&self, in_use: impl Fn(&str) -> bool) {
-        let mut clients = self.clients.lock().await;
-        clients.retain(|key, _| in_use(&key.session_name));
+    ///
+    /// Not to be awaited, so that whoever drives the futures that look for clients can call it: one
+    /// that was just given an asynchronous lock would keep it while nobody drives it.
+    pub fn retain(&self, in_use: impl Fn(&str) -> bool) {
+        self.known().retain(|key, _| in_use(&key.session_name));
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<SessionKey, Clients>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn config(&self, key: &SessionKey) -> SdkConfig {

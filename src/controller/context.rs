@@ -235,7 +235,7 @@ impl Context {
     }
 
     /// Forgets everything about a domain that is gone.
-    pub async fn forget_domain(&self, domain: &str) {
+    pub fn forget_domain(&self, domain: &str) {
         self.reset_tries(domain);
         self.settled(domain);
         self.quarantine.forget(domain);
@@ -249,6 +249,6 @@ impl Context {
             .filter_map(|object| object.0.as_ref().ok())
             .map(|object| session_name(&object.spec.domain_name))
             .collect();
-        self.sessions.retain(|name| in_use.contains(name)).await;
+        self.sessions.retain(|name| in_use.contains(name));
     }
 }

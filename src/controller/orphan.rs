@@ -77,7 +77,7 @@ async fn once(domain: &str, context: &Context) -> Result<(), Error> {
     {
         return Ok(());
     }
-    context.forget_domain(domain).await;
+    context.forget_domain(domain);
     for grant in context.stores.grants.state() {
         if grant.domain() != Some(domain) {
             continue;

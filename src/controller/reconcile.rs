@@ -65,7 +65,7 @@ async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
     let cluster = match observe::cluster(name, context).await? {
         observe::Found::Cluster(cluster) => cluster,
         observe::Found::Gone => {
-            context.forget_domain(name).await;
+            context.forget_domain(name);
             return Ok(Action::await_change());
         }
         observe::Found::Unreadable(object, rule) => {
@@ -132,7 +132,7 @@ async fn steps(name: &str, context: &Context) -> Result<Action, Error> {
             {
                 // They were revoked before their time: the next try asks for new ones.
                 let session = observe::session_name(&domain.domain_name);
-                context.sessions.retain(|name| name != session).await;
+                context.sessions.retain(|name| name != session);
             }
             if matches!(error, Error::NoDomain(_))
                 && let Err(second) =

@@ -58,7 +58,7 @@ pub(crate) const OPERATOR_NAMESPACE: &str = "opensearch-access";
 pub(crate) const CLUSTER: &str = "main";
 
 /// How long anything may take that is to happen by itself; generous, for busy machines.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 /// How often a wait looks again.
 const POLL: Duration = Duration::from_millis(100);
 /// How much of the operator's log a failure shows.
