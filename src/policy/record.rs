@@ -13,6 +13,7 @@ use super::ownership::AppliedGrant;
 use super::plan::Input;
 use super::validate::GrantKey;
 use super::verdict::Verdict;
+use crate::api::arn::EntityArn;
 use crate::api::condition::Reason;
 
 /// Up to so many bytes of the record are about grants. The statements, as they were and as they
@@ -54,7 +55,17 @@ pub(super) fn beyond(
             .map(|(role, name)| role.len() + name.len() + AROUND_POLICY)
             .sum();
         let names = key.uid.len() + key.namespace.len() + key.name.len() + AROUND_GRANT;
-        more + if known.is_none() { names } else { 0 }
+        let accounts = match input.grants.get(key) {
+            Some(Verdict::Valid(grant) | Verdict::Undecided(grant, _)) => grant
+                .service_accounts()
+                .map(|account| {
+                    size_of_account(&account.name, account.roles.iter().map(EntityArn::as_str))
+                })
+                .sum(),
+            _ => 0,
+        };
+        let has_accounts = known.is_some_and(|grant| !grant.service_accounts.is_empty());
+        more + if known.is_none() { names } else { 0 } + if has_accounts { 0 } else { accounts }
     };
     let mut order: Vec<(&GrantKey, usize)> = compiled
         .iter()
@@ -83,7 +94,17 @@ fn size_of(uid: &str, grant: &AppliedGrant) -> usize {
         .iter()
         .map(|(role, name)| role.len() + name.len() + AROUND_POLICY)
         .sum();
-    uid.len() + grant.namespace.len() + grant.name.len() + AROUND_GRANT + policies
+    let accounts: usize = grant
+        .service_accounts
+        .iter()
+        .map(|(name, roles)| size_of_account(name, roles.iter().map(String::as_str)))
+        .sum();
+    uid.len() + grant.namespace.len() + grant.name.len() + AROUND_GRANT + policies + accounts
+}
+
+fn size_of_account<'a>(name: &str, roles: impl Iterator<Item = &'a str>) -> usize {
+    let roles: usize = roles.map(|role| role.len() + AROUND_POLICY).sum();
+    name.len() + roles + AROUND_POLICY
 }
 
 fn rejection() -> Rejection {
@@ -91,7 +112,7 @@ fn rejection() -> Rejection {
         Reason::TooManyGrants,
         "",
         format!(
-            "the operator's record of the domain has no room for another grant: {GRANTS_BUDGET} bytes hold their names and those of their inline policies; older grants stay. Join grants, or leave identityPolicy out"
+            "the operator's record of the domain has no room for another grant: {GRANTS_BUDGET} bytes hold their names, their roles and those of their inline policies; older grants stay. Join grants, or leave identityPolicy out"
         ),
     )
 }

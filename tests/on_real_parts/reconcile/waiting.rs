@@ -97,7 +97,7 @@ async fn a_search_goes_on_after_aws_has_throttled_it() {
     let operation = "UpdateDomainConfig";
     faults.inject_on(scene.name, operation, refused, Times::Exactly(1));
     faults.inject_on(scene.name, operation, Fault::Throttle, Times::Exactly(2));
-    let bad = format!("arn:aws:iam::{other}:role/nobody");
+    let bad = format!("arn:aws:iam::{other}:role/nobody-throttled");
     scene.grant_to("bad", &bad).await;
     let b = scene.role("b");
     scene.grant_to("late", &b).await;
