@@ -190,8 +190,13 @@ impl World {
     /// Has operators that are started from now on reach the API server through another port.
     pub(crate) fn reach_through(&self, port: u16) {
         let parts = self.parts();
-        let file = parts.cluster.kubeconfig_through("operator", port);
-        let mut kubeconfig = parts
+        self.reach_by(parts.cluster.kubeconfig_through("operator", port));
+    }
+
+    /// Has operators that are started from now on reach the API server by a kubeconfig.
+    pub(crate) fn reach_by(&self, file: PathBuf) {
+        let mut kubeconfig = self
+            .parts()
             .kubeconfig
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
