@@ -22,12 +22,6 @@ pub(crate) fn of(scene: &Scene, chronicle: &Chronicle) -> Value {
         OPERATOR_NAMESPACE,
         &format!("domain-state.{name}"),
     );
-    // Who is searched for is tried again and again, and is on record as long as it is tried.
-    let record = if grants.contains_key("searched") {
-        Value::Null
-    } else {
-        record
-    };
     let mut inline = Map::new();
     for role in ["a", "b", "c", "d"] {
         let role = scene.role_name(role);
