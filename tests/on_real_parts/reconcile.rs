@@ -16,6 +16,7 @@ mod crashes;
 mod deleted;
 mod faults;
 mod foreign;
+mod grant_verb;
 mod granting;
 mod modes;
 mod poison;
