@@ -324,6 +324,20 @@ impl FakeAws {
         self.domain(domain).policy()
     }
 
+    /// Returns every version of a domain's policy, and whether the domain has fine-grained access
+    /// control; `None` if there is no such domain.
+    pub(crate) fn history(
+        &self,
+        account: &str,
+        region: &str,
+        name: &str,
+    ) -> Option<(Vec<Version>, bool)> {
+        let arn = format!("arn:aws:es:{region}:{account}:domain/{name}");
+        let state = self.world.lock();
+        let domain = state.domains.get(&arn)?;
+        Some((domain.versions.clone(), domain.options.fine_grained))
+    }
+
     /// See [`DomainHandle::versions`].
     pub(crate) fn versions(&self, domain: &str) -> Vec<Version> {
         self.domain(domain).versions()

@@ -12,7 +12,8 @@
 //! # Guarantees
 //! When a test lets go of its world, the operator's log up to then is searched: a secret of any
 //! identity, a signature, a panic, or a right that it lacked fails the test. So does an update of a
-//! domain that carried anything beside its access policy.
+//! domain that carried anything beside its access policy. And when it lets go of a scene, the oracle
+//! judges every policy that the scene's domain ever had.
 
 #![allow(dead_code, reason = "every test binary uses another part of it")]
 #![allow(
@@ -40,6 +41,7 @@ use tokio::sync::OnceCell;
 use super::cluster::Cluster;
 use super::fake_aws::FakeAws;
 use super::process::Process;
+use chronicle::Chronicle;
 
 pub(crate) mod chronicle;
 pub(crate) mod meaning;
@@ -85,6 +87,7 @@ struct Parts {
     kubeconfig: Mutex<Option<PathBuf>>,
     /// Whether the operator lacks a right on purpose.
     may_be_refused: AtomicBool,
+    chronicle: Chronicle,
     aws: FakeAws,
     cluster: Cluster,
     home: TempDir,
@@ -144,6 +147,11 @@ impl World {
 
     pub(crate) fn aws(&self) -> &FakeAws {
         &self.parts().aws
+    }
+
+    /// Returns the record of all that was asked of the operator.
+    pub(crate) fn chronicle(&self) -> &Chronicle {
+        &self.parts().chronicle
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -326,6 +334,7 @@ impl Parts {
             operator: Mutex::default(),
             kubeconfig: Mutex::default(),
             may_be_refused: AtomicBool::default(),
+            chronicle: Chronicle::start(&cluster.client()),
             aws,
             cluster,
             home: tempfile::tempdir().unwrap(),
@@ -453,7 +462,7 @@ fn leads_elsewhere(variable: &OsString) -> bool {
         || name.ends_with("_PROXY")
 }
 
-fn resource(kind: &str) -> ApiResource {
+pub(crate) fn resource(kind: &str) -> ApiResource {
     let (group, version, plural) = match kind {
         "OpenSearchDomain" => ("opensearch-access.io", "v1alpha1", "opensearchdomains"),
         "DomainAccess" => ("opensearch-access.io", "v1alpha1", "domainaccesses"),

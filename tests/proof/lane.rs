@@ -19,7 +19,6 @@ use serde_json::Value;
 
 use super::snapshot;
 use super::workload::Workload;
-use crate::common::operator::chronicle::Chronicle;
 use crate::common::operator::scene::Scene;
 use crate::common::operator::wired::{Leads, Wired};
 use crate::common::operator::{ACCOUNT, World, together};
@@ -117,7 +116,6 @@ impl Outcome {
 pub(crate) struct Lane {
     world: World,
     wires: Tripwires,
-    chronicle: Chronicle,
     leads: Leads,
     operator: Option<Wired>,
     standby: Option<Wired>,
@@ -130,7 +128,6 @@ impl Lane {
         world.aws().account(ELSEWHERE);
         let mut lane = Self {
             wires: world.aws().tripwires(),
-            chronicle: Chronicle::start(&world),
             world,
             leads,
             operator: None,
@@ -197,12 +194,9 @@ impl Lane {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = Box::leak(format!("sweep{number}").into_boxed_str());
         let scene = Scene::in_world(self.world.again(), name, workload.options()).await;
+        let scene = scene.unjudged("a lane judges by itself, and forgets");
         workload.prepare(&scene).await;
         scene
-    }
-
-    fn snapshot(&self, scene: &Scene) -> Value {
-        snapshot::of(scene, &self.chronicle)
     }
 
     // === without a crash ===
@@ -211,7 +205,7 @@ impl Lane {
     pub(crate) async fn references(&self) -> (Vec<Reference>, Outcome) {
         let scenes = together(Workload::ALL.map(|it| Box::pin(self.scene(it)))).await;
         self.until_quiet(&scenes, false).await;
-        let prepared: Vec<Value> = scenes.iter().map(|it| self.snapshot(it)).collect();
+        let prepared: Vec<Value> = scenes.iter().map(snapshot::of).collect();
         for scene in &scenes {
             self.wires.lay(scene.name, None, Then::Answered);
         }
@@ -221,7 +215,7 @@ impl Lane {
         let mut outcome = Outcome::default();
         let mut references = Vec::new();
         for ((scene, workload), prepared) in scenes.iter().zip(Workload::ALL).zip(prepared) {
-            let end = self.snapshot(scene);
+            let end = snapshot::of(scene);
             outcome
                 .wrong
                 .extend(self.is_as_modelled(scene, workload, &prepared, &end));
@@ -248,7 +242,7 @@ impl Lane {
         let missing = workload.missing(scene);
         let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
         let versions = scene.world.aws().versions(scene.name);
-        let sightings = self.chronicle.sightings();
+        let sightings = self.world.chronicle().sightings();
         let wanted = oracle::wanted(&case(scene.name, &versions, &sightings), &missing);
         let as_it_should = if workload.is_written() {
             scene.policy() == wanted
@@ -267,7 +261,7 @@ impl Lane {
         let start = Instant::now();
         let (mut last, mut since) = (Vec::new(), Instant::now());
         loop {
-            let now: Vec<Value> = scenes.iter().map(|it| self.snapshot(it)).collect();
+            let now: Vec<Value> = scenes.iter().map(snapshot::of).collect();
             let is_told = |((scene, workload), now): ((&Scene, Workload), &Value)| {
                 !self.wires.writes(scene.name).is_empty() && workload.is_told(now)
             };
@@ -345,7 +339,7 @@ impl Lane {
     async fn until_cut_off(&self, scenes: &[Scene], ends: &[&Value]) {
         let deadline = Instant::now() + PATIENCE;
         let done = |(scene, end): (&Scene, &&Value)| {
-            self.wires.tripped(scene.name) || self.snapshot(scene) == **end
+            self.wires.tripped(scene.name) || snapshot::of(scene) == **end
         };
         while !scenes.iter().zip(ends).all(done) && Instant::now() < deadline {
             tokio::time::sleep(POLL).await;
@@ -396,11 +390,11 @@ impl Lane {
         // Not all at one moment: what is bad is tried again from time to time.
         let mut left: Vec<(&Scene, &Value)> = scenes.iter().zip(wanted.iter().copied()).collect();
         loop {
-            left.retain(|(scene, wanted)| self.snapshot(scene) != **wanted);
+            left.retain(|(scene, wanted)| snapshot::of(scene) != **wanted);
             let Some((scene, wanted)) = left.first() else {
                 return true;
             };
-            let now = &self.snapshot(scene);
+            let now = &snapshot::of(scene);
             if Instant::now() >= deadline {
                 let difference = snapshot::difference(now, wanted);
                 let log = self.operator.as_ref().map(Wired::log_tail);
@@ -438,7 +432,10 @@ impl Lane {
     /// Has the oracle judge every version.
     fn judge(&self, scenes: &[Scene], outcome: &mut Outcome) {
         let aws = self.world.aws();
-        let (sightings, calls) = (self.chronicle.sightings(), aws.calls_of("PutRolePolicy"));
+        let (sightings, calls) = (
+            self.world.chronicle().sightings(),
+            aws.calls_of("PutRolePolicy"),
+        );
         for scene in scenes {
             let versions = aws.versions(scene.name);
             let case = case(scene.name, &versions, &sightings);
@@ -453,7 +450,7 @@ impl Lane {
 
     /// Removes what the stories left, so that the next operator does not start with it.
     async fn clear(&self, scenes: &[Scene]) {
-        self.chronicle.forget();
+        self.world.chronicle().forget();
         together(scenes.iter().map(|scene| async {
             let domains = self.world.api("OpenSearchDomain", None);
             // It may be gone by the story itself.

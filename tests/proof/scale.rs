@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::report::Report;
 use crate::common::fake_aws::{Call, DomainOptions};
-use crate::common::operator::chronicle::Chronicle;
 use crate::common::operator::scene::{Scene, condition};
 use crate::common::operator::{ACCOUNT, World, meaning};
 use crate::common::oracle::{self, Case, Judgement};
@@ -28,15 +27,13 @@ const POLL: Duration = Duration::from_millis(250);
 /// A world with one operator, and a record of what was asked of it.
 struct Stage {
     world: World,
-    chronicle: Chronicle,
 }
 
 impl Stage {
     async fn set() -> Self {
         let world = World::without_operator().await;
         world.aws().account(ELSEWHERE);
-        let chronicle = Chronicle::start(&world);
-        Self { world, chronicle }
+        Self { world }
     }
 
     async fn scene(&self, name: &'static str) -> Scene {
@@ -62,12 +59,11 @@ impl Stage {
     }
 
     async fn until_ready(&self, scene: &Scene, count: usize) -> bool {
-        self.until(|| ready(&self.chronicle, scene).len() == count)
-            .await
+        self.until(|| ready(scene).len() == count).await
     }
 
     fn judge(&self, scenes: &[&Scene]) -> Judgement {
-        let sightings = self.chronicle.sightings();
+        let sightings = self.world.chronicle().sightings();
         let mut judgement = Judgement::default();
         for scene in scenes {
             let versions = self.world.aws().versions(scene.name);
@@ -88,18 +84,18 @@ impl Stage {
 }
 
 /// Returns the names of the grants that are in place.
-fn ready(chronicle: &Chronicle, scene: &Scene) -> BTreeSet<String> {
+fn ready(scene: &Scene) -> BTreeSet<String> {
     let in_place = |grant: &Value| {
         let ready = condition(grant, "Ready");
         ready["status"] == "True" && ready["observedGeneration"] == grant["metadata"]["generation"]
     };
-    let grants = chronicle.grants(scene.name).into_iter();
+    let grants = scene.world.chronicle().grants(scene.name).into_iter();
     let ready = grants.filter(|(_, grant)| in_place(grant));
     ready.map(|(name, _)| name).collect()
 }
 
-fn refused(chronicle: &Chronicle, scene: &Scene, reason: &str) -> BTreeSet<String> {
-    let grants = chronicle.grants(scene.name).into_iter();
+fn refused(scene: &Scene, reason: &str) -> BTreeSet<String> {
+    let grants = scene.world.chronicle().grants(scene.name).into_iter();
     let refused = grants.filter(|(_, grant)| condition(grant, "Ready")["reason"] == reason);
     refused.map(|(name, _)| name).collect()
 }
@@ -152,20 +148,20 @@ pub(crate) async fn cold_start(timed: bool) -> Report {
     let seen = || {
         scenes
             .iter()
-            .all(|it| stage.chronicle.grants(it.name).len() == EACH)
+            .all(|it| stage.world.chronicle().grants(it.name).len() == EACH)
     };
     assert!(stage.until(seen).await, "the grants were not created");
     let began = Instant::now();
     let [_, apiserver] = stage.world.cluster().process_ids();
     let before = processor_time(apiserver);
     stage.world.start_quiet_operator();
-    let all = || stage.chronicle.ready_grants() == DOMAINS * EACH;
+    let all = || stage.world.chronicle().ready_grants() == DOMAINS * EACH;
     let done = stage.until(all).await;
     let took = seconds(began);
 
     let mut report = Report::default();
     let what = "cold start, 2,000 grants on 50 domains:";
-    let in_place = stage.chronicle.ready_grants();
+    let in_place = stage.world.chronicle().ready_grants();
     report.at_least(&format!("{what} in place"), in_place, DOMAINS * EACH);
     if timed {
         report.at_most(&format!("{what} seconds"), took, 60.0);
@@ -246,7 +242,7 @@ async fn one_go(stage: &Stage, report: &mut Report) {
     let began = Instant::now();
     create(&scene, roles(&scene, ACCOUNT, 0..1000, &[])).await;
     stage.until_ready(&scene, 1000).await;
-    let in_place = ready(&stage.chronicle, &scene).len();
+    let in_place = ready(&scene).len();
     report.at_least(&format!("{what} in place"), in_place, 1000);
     report.note(
         &format!("{what} seconds, creation included"),
@@ -271,11 +267,9 @@ async fn poisoned(
     let began = Instant::now();
     create(&scene, roles(&scene, account, 0..1000, &[BAD])).await;
     let bad = BTreeSet::from([format!("grant-{BAD:04}")]);
-    let found = || refused(&stage.chronicle, &scene, "PrincipalNotFound") == bad;
-    let done = stage
-        .until(|| ready(&stage.chronicle, &scene).len() == 999 && found())
-        .await;
-    let in_place = ready(&stage.chronicle, &scene).len();
+    let found = || refused(&scene, "PrincipalNotFound") == bad;
+    let done = stage.until(|| ready(&scene).len() == 999 && found()).await;
+    let in_place = ready(&scene).len();
     report.at_least(&format!("{what} in place"), in_place, 999);
     report.at_least(&format!("{what} refused by name"), usize::from(done), 1);
     report.note(
@@ -318,16 +312,16 @@ async fn overflow(stage: &Stage, report: &mut Report) {
     };
     create(&scene, (0..OLD).map(grant)).await;
     stage.until_ready(&scene, OLD).await;
-    let first = ready(&stage.chronicle, &scene);
+    let first = ready(&scene);
     // What is created within a second is of one age, and then its name decides.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     create(&scene, (OLD..ALL).map(grant)).await;
     let decided = || {
-        let refused = refused(&stage.chronicle, &scene, "PolicyTooLarge").len();
-        refused > 0 && ready(&stage.chronicle, &scene).len() + refused == ALL
+        let refused = refused(&scene, "PolicyTooLarge").len();
+        refused > 0 && ready(&scene).len() + refused == ALL
     };
     let done = stage.until(decided).await;
-    let in_place = ready(&stage.chronicle, &scene);
+    let in_place = ready(&scene);
     report.at_least(&format!("{what} all are decided"), usize::from(done), 1);
     report.note(&format!("{what} in place"), in_place.len());
     let lost = first.difference(&in_place).count();
@@ -351,8 +345,8 @@ async fn overflow(stage: &Stage, report: &mut Report) {
 
 /// Counts the grants that are in place although an older one is refused.
 fn out_of_turn(stage: &Stage, scene: &Scene) -> usize {
-    let grants = stage.chronicle.grants(scene.name);
-    let in_place = ready(&stage.chronicle, scene);
+    let grants = stage.world.chronicle().grants(scene.name);
+    let in_place = ready(scene);
     let age = |name: &String| {
         let created = &grants[name]["metadata"]["creationTimestamp"];
         (created.to_string(), name.clone())
@@ -388,8 +382,11 @@ pub(crate) async fn idle() -> Report {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let versions = || -> Vec<String> {
         let objects = scenes.iter().flat_map(|it| {
-            let domain = stage.chronicle.object("OpenSearchDomain", "", it.name);
-            let grants = stage.chronicle.grants(it.name).into_values();
+            let domain = stage
+                .world
+                .chronicle()
+                .object("OpenSearchDomain", "", it.name);
+            let grants = stage.world.chronicle().grants(it.name).into_values();
             grants.chain([domain])
         });
         objects

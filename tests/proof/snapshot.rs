@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::common::operator::chronicle::Chronicle;
 use crate::common::operator::meaning;
 use crate::common::operator::scene::{Scene, condition};
 use crate::common::operator::{ACCOUNT, OPERATOR_NAMESPACE};
@@ -11,8 +10,8 @@ const FINALIZER: &str = "opensearch-access.io/revoke";
 
 /// Returns the policy by meaning, the inline policies, what users are told of the domain and of
 /// each grant, and the operator's record: without names, UIDs and times of their own.
-pub(crate) fn of(scene: &Scene, chronicle: &Chronicle) -> Value {
-    let name = scene.name;
+pub(crate) fn of(scene: &Scene) -> Value {
+    let (name, chronicle) = (scene.name, scene.world.chronicle());
     let mut grants = Map::new();
     for (grant, object) in chronicle.grants(name) {
         grants.insert(grant, told(&object));

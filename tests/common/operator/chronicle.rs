@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use kube::api::DynamicObject;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::scene::condition;
-use super::{OPERATOR_NAMESPACE, World};
+use super::{OPERATOR_NAMESPACE, resource};
 use crate::common::oracle::Sighting;
 
 /// The kinds that are watched: what is asked, and what the operator keeps.
@@ -33,12 +34,17 @@ struct Seen {
 
 impl Chronicle {
     /// Begins to write down what there is and what changes.
-    pub(crate) fn start(world: &World) -> Self {
+    pub(crate) fn start(client: &Client) -> Self {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let watch = |kind: &'static str| {
             let seen = Arc::clone(&seen);
-            let place = (kind == "ConfigMap").then_some(OPERATOR_NAMESPACE);
-            let events = watcher(world.api(kind, place), watcher::Config::default());
+            let (client, resource) = (client.clone(), resource(kind));
+            let objects: Api<DynamicObject> = if kind == "ConfigMap" {
+                Api::namespaced_with(client, OPERATOR_NAMESPACE, &resource)
+            } else {
+                Api::all_with(client, &resource)
+            };
+            let events = watcher(objects, watcher::Config::default());
             let mut events = events.default_backoff().boxed();
             tokio::spawn(async move {
                 while let Some(event) = events.next().await {

@@ -3,21 +3,43 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
 use super::meaning::{self, Meaning};
 use super::{ACCOUNT, PATIENCE, REGION, World};
 use crate::common::fake_aws::DomainOptions;
+use crate::common::oracle::{self, Case, Judgement};
+
+/// How old the view may be from which something is added; generous, for busy machines.
+const STALE: SignedDuration = SignedDuration::from_secs(30);
 
 /// A domain and a namespace for one test, in a world of its own or shared.
 pub(crate) struct Scene {
     pub(crate) world: World,
     /// The name of the domain, in AWS and in the cluster, and of the namespace.
     pub(crate) name: &'static str,
+    is_judged: bool,
 }
 
 impl Scene {
+    /// Names a domain and a namespace that whoever calls sets up.
+    pub(crate) fn of(world: World, name: &'static str) -> Self {
+        let is_judged = true;
+        Self {
+            world,
+            name,
+            is_judged,
+        }
+    }
+
+    /// Leaves the oracle out, which knows nothing of what the test is about: the word says of what.
+    pub(crate) fn unjudged(mut self, _about: &str) -> Self {
+        self.is_judged = false;
+        self
+    }
+
     /// Sets up a public domain without a policy, its `OpenSearchDomain` with consent for the
     /// namespace, and the namespace, in the shared world.
     pub(crate) async fn shared(name: &'static str) -> Self {
@@ -38,7 +60,7 @@ impl Scene {
             .account(ACCOUNT)
             .domain_with(name, REGION, options);
         world.namespace(name, &json!({})).await;
-        Self { world, name }
+        Self::of(world, name)
     }
 
     // === AWS ===
@@ -130,6 +152,24 @@ impl Scene {
         self.world
             .eventually("the policy is as wanted", patience, look)
             .await;
+    }
+
+    /// Has the oracle judge what every version of the policy added, and what it took from others.
+    /// How fast something is revoked is each test's own matter.
+    fn judgement(&self) -> Judgement {
+        let Some((versions, fine_grained)) = self.world.aws().history(ACCOUNT, REGION, self.name)
+        else {
+            return Judgement::default();
+        };
+        oracle::judge(&Case {
+            name: self.name,
+            fine_grained,
+            versions: &versions,
+            sightings: &self.world.chronicle().sightings(),
+            end: Timestamp::now(),
+            stale: STALE,
+            lingers: None,
+        })
     }
 
     // === the domain's object ===
@@ -357,6 +397,17 @@ fn merge(target: &mut Value, patch: &Value) {
             members.remove(key);
         } else {
             merge(members.entry(key).or_insert(Value::Null), change);
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        // A failed test has its own message already.
+        if self.is_judged && !std::thread::panicking() {
+            let judgement = self.judgement();
+            let bad = !judgement.violations.is_empty();
+            assert!(!bad, "{}", oracle::told(&judgement));
         }
     }
 }

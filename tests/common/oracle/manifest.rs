@@ -1,6 +1,9 @@
 //! What a manifest asks for, by the tables that its author reads, and whether the domain's admin
 //! has consented to it.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -188,7 +191,8 @@ pub(crate) fn authorised(grant: &Value, domain: &Value) -> Option<Timestamp> {
             "paths" => is_under(spec, value, &namespace),
             "principals" => list(&spec["principals"]).all(|it| is_of(it, value, &namespace)),
             "sourceIps" => {
-                list(&spec["conditions"]["sourceIps"]).all(|it| list(value).any(|b| b == it))
+                let mut asked = list(&spec["conditions"]["sourceIps"]).map(block);
+                asked.all(|it| list(value).any(|bound| block(bound).contains(&it)))
             }
             "identityPolicies" => value == true || spec["identityPolicy"] != "Attach",
             // Unsigned requests come last; how many there may be is no question of one grant.
@@ -257,6 +261,14 @@ fn is_of(principal: &Value, bounds: &Value, namespace: &str) -> bool {
                 let start = pattern.strip_suffix('*');
                 start.map_or(arn == pattern, |start| arn.starts_with(start))
             })
+}
+
+/// Reads a block of addresses; a single address is one, too.
+fn block(address: &Value) -> IpNet {
+    let text = text(address);
+    let single = || text.parse::<IpAddr>().map(IpNet::from);
+    let block = text.parse().or_else(|_| single());
+    block.unwrap_or_else(|_| panic!("the oracle cannot read the address {text}"))
 }
 
 fn hours(duration: &Value) -> SignedDuration {

@@ -237,10 +237,7 @@ async fn a_domain_of_another_account_is_read_through_its_role() {
         .role_with("planning", trusted)
         .domain("elsewhere", REGION);
     world.namespace("elsewhere", &json!({})).await;
-    let scene = Scene {
-        world,
-        name: "elsewhere",
-    };
+    let scene = Scene::of(world, "elsewhere");
     let role = format!("arn:aws:iam::{OTHER}:role/planning");
     let through = json!({"arn": role, "externalId": "a-word"});
     scene
@@ -269,6 +266,7 @@ async fn a_domain_of_another_account_is_read_through_its_role() {
 #[tokio::test]
 async fn a_service_account_counts_with_the_role_that_it_was_granted_by() {
     let scene = Scene::bare("accounted", DomainOptions::default()).await;
+    let scene = scene.unjudged("service accounts");
     let entry = scene.consent(&json!({"principals": {"accounts": null, "serviceAccounts": true}}));
     scene.add_domain(&json!({ "consent": [entry] })).await;
     let viewer = Viewer::of(&scene).await;

@@ -35,10 +35,7 @@ async fn a_domain_of_another_account_is_reached_through_a_role_and_its_external_
         .role("reader");
     aws.account(OTHER).domain("reached", REGION);
     world.namespace("reached", &json!({})).await;
-    let scene = Scene {
-        world,
-        name: "reached",
-    };
+    let scene = Scene::of(world, "reached");
     let role = format!("arn:aws:iam::{OTHER}:role/opensearch-access");
     let ceiling = scene.consent(&json!({"principals": {"accounts": [OTHER]}}));
     let wrong = json!({"arn": role, "externalId": "another-word"});
@@ -120,10 +117,7 @@ async fn domains_of_one_name_in_several_accounts_and_regions_are_never_mixed_up(
     const REGIONS: [&str; 2] = ["eu-west-1", "us-east-1"];
     let world = World::shared().await;
     world.namespace("mixed", &json!({})).await;
-    let scene = Scene {
-        world,
-        name: "mixed",
-    };
+    let scene = Scene::of(world, "mixed");
     let aws = scene.world.aws();
     let role = |account: &str, name: &str| format!("arn:aws:iam::{account}:role/{name}");
     let mut places = Vec::new();

@@ -101,6 +101,7 @@ async fn each_write_has_an_event_and_a_line_in_the_log_that_follow_from_each_oth
 #[tokio::test]
 async fn a_write_of_another_that_was_never_read_is_told_as_lost() {
     let scene = Scene::shared("overwritten").await;
+    let scene = scene.unjudged("a write that is lost on purpose");
     let (a, b) = (scene.role("a"), scene.role("b"));
     scene.grant_to("one", &a).await;
     scene.until_ready(&["one"]).await;

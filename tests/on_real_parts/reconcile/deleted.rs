@@ -119,6 +119,7 @@ async fn a_role_that_is_made_again_is_granted_anew_and_that_is_told() {
 /// what others wrote.
 async fn ids_of_others(name: &'static str, options: DomainOptions) {
     let scene = Scene::bare(name, options).await;
+    let scene = scene.unjudged("roles that turn into ids");
     let (gone, theirs, ours) = (scene.role("gone"), scene.role("theirs"), scene.role("ours"));
     let deny = |principals: Value| {
         let mut statement = scene.allows(&[]);

@@ -121,6 +121,7 @@ async fn what_is_taken_from_our_part_is_put_back_within_the_interval() {
 #[tokio::test]
 async fn a_policy_that_cannot_be_read_is_not_written() {
     let scene = Scene::bare("unreadable", DomainOptions::default()).await;
+    let scene = scene.unjudged("a text that is no policy");
     let aws = scene.world.aws();
     aws.set_policy_externally(scene.name, "no policy");
     scene.add_domain(&json!({})).await;

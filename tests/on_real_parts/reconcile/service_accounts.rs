@@ -16,9 +16,16 @@ use crate::common::operator::{ACCOUNT, CLUSTER, IN_CLUSTER, OPERATOR_NAMESPACE, 
 const OTHER: &str = "444455556666";
 const ANNOTATION: &str = "eks.amazonaws.com/role-arn";
 
+/// Sets up a domain that nobody has consented on. Who proves the role of a service account is more
+/// than the oracle knows.
+async fn bare(name: &'static str) -> Scene {
+    let scene = Scene::bare(name, DomainOptions::default()).await;
+    scene.unjudged("service accounts")
+}
+
 /// Sets up a domain whose consent is for service accounts and for no principal by name.
 async fn scene(name: &'static str) -> Scene {
-    let scene = Scene::bare(name, DomainOptions::default()).await;
+    let scene = bare(name).await;
     consent(&scene, &json!({"accounts": null, "serviceAccounts": true})).await;
     scene
 }
@@ -173,7 +180,7 @@ async fn an_annotation_is_proven_by_the_trust_policy_for_as_long_as_that_stands(
 
 #[tokio::test]
 async fn an_annotation_by_itself_grants_nothing_and_tells_nothing() {
-    let scene = Scene::bare("claimed", DomainOptions::default()).await;
+    let scene = bare("claimed").await;
     // Even a ceiling that lets the namespace name every role of the account.
     consent(&scene, &json!({"serviceAccounts": true})).await;
     let victim = scene.trusting("victim", "another-team", "search");
@@ -275,7 +282,7 @@ async fn a_grant_follows_its_service_account() {
 
 #[tokio::test]
 async fn service_accounts_need_the_ceilings_word() {
-    let scene = Scene::bare("unheard", DomainOptions::default()).await;
+    let scene = bare("unheard").await;
     consent(&scene, &json!({})).await;
     let a = scene.trusting("a", "unheard", "search");
     scene.account("search", Some(&a)).await;
@@ -395,6 +402,7 @@ async fn an_inline_policy_is_attached_to_the_role_and_moves_with_it() {
 async fn without_an_answer_of_eks_what_stands_stays_and_nothing_is_added() {
     let world = World::start().await;
     let scene = Scene::in_world(world, "silent", DomainOptions::default()).await;
+    let scene = scene.unjudged("service accounts");
     let both = json!({"serviceAccounts": true});
     consent(&scene, &both).await;
     let (a, b, c) = (scene.role("a"), scene.role("b"), scene.role("c"));
@@ -462,6 +470,7 @@ async fn without_an_answer_of_eks_what_stands_stays_and_nothing_is_added() {
 async fn what_the_operator_is_told_of_its_cluster_decides_what_it_asks() {
     let world = World::without_operator().await;
     let scene = Scene::in_world(world, "told", DomainOptions::default()).await;
+    let scene = scene.unjudged("service accounts");
     consent(&scene, &json!({"accounts": null, "serviceAccounts": true})).await;
     let a = scene.trusting("a", "told", "search");
     let b = scene.role("b");
