@@ -1,23 +1,41 @@
-//! A grant as it was read, whether or not this version can parse it.
+//! An object as it was read, whether or not this version can parse it.
 
 use std::borrow::Cow;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::Resource;
-use serde::{Deserialize, Deserializer, de};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::api::access::DomainAccess;
 
-/// A grant; one that cannot be parsed does not stop the watch.
+/// A namespaced kind whose every object is about one domain, for good: its `spec.domainRef`.
+pub trait OfDomain:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned
+{
+    /// Returns the name of the `OpenSearchDomain`.
+    fn domain(&self) -> &str;
+}
+
+impl OfDomain for DomainAccess {
+    fn domain(&self) -> &str {
+        &self.spec.domain_ref.name
+    }
+}
+
+/// An object about a domain; one that cannot be parsed does not stop the watch.
 ///
 /// Beside what kube's own guard keeps of such an object, this one keeps what it takes to look after
 /// it: which domain it names, and what it was told.
 #[derive(Debug, Clone)]
-pub struct Grant(pub Result<DomainAccess, Unreadable>);
+pub struct Guarded<K>(pub Result<K, Unreadable>);
 
-/// A grant that this version cannot parse.
+/// A grant as it was read.
+pub type Grant = Guarded<DomainAccess>;
+
+/// An object that this version cannot parse.
 #[derive(Debug, Clone)]
 pub struct Unreadable {
     /// Why.
@@ -30,26 +48,26 @@ pub struct Unreadable {
     pub conditions: Vec<Condition>,
 }
 
-impl Grant {
-    /// Returns the name of the domain that the grant is for, as far as that can be told.
+impl<K: OfDomain> Guarded<K> {
+    /// Returns the name of the domain that the object is about, as far as that can be told.
     #[must_use]
     pub fn domain(&self) -> Option<&str> {
         match &self.0 {
-            Ok(grant) => Some(&grant.spec.domain_ref.name),
+            Ok(object) => Some(object.domain()),
             Err(unreadable) => unreadable.domain.as_deref(),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Grant {
+impl<'de, K: OfDomain> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let object = Value::deserialize(deserializer)?;
-        let error = match DomainAccess::deserialize(&object) {
-            Ok(grant) => return Ok(Self(Ok(grant))),
+        let error = match K::deserialize(&object) {
+            Ok(object) => return Ok(Self(Ok(object))),
             Err(error) => error.to_string(),
         };
         // Without its metadata it is no object at all.
-        let metadata = ObjectMeta::deserialize(&object["metadata"]).map_err(de::Error::custom)?;
+        let metadata = ObjectMeta::deserialize(&object["metadata"]).map_err(D::Error::custom)?;
         let domain = object["spec"]["domainRef"]["name"].as_str();
         let conditions = Vec::deserialize(&object["status"]["conditions"]);
         Ok(Self(Err(Unreadable {
@@ -61,36 +79,36 @@ impl<'de> Deserialize<'de> for Grant {
     }
 }
 
-impl Resource for Grant {
+impl<K: OfDomain> Resource for Guarded<K> {
     type DynamicType = ();
     type Scope = NamespaceResourceScope;
 
     fn kind((): &()) -> Cow<'_, str> {
-        DomainAccess::kind(&())
+        K::kind(&())
     }
 
     fn group((): &()) -> Cow<'_, str> {
-        DomainAccess::group(&())
+        K::group(&())
     }
 
     fn version((): &()) -> Cow<'_, str> {
-        DomainAccess::version(&())
+        K::version(&())
     }
 
     fn plural((): &()) -> Cow<'_, str> {
-        DomainAccess::plural(&())
+        K::plural(&())
     }
 
     fn meta(&self) -> &ObjectMeta {
         match &self.0 {
-            Ok(grant) => grant.meta(),
+            Ok(object) => object.meta(),
             Err(unreadable) => &unreadable.metadata,
         }
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         match &mut self.0 {
-            Ok(grant) => grant.meta_mut(),
+            Ok(object) => object.meta_mut(),
             Err(unreadable) => &mut unreadable.metadata,
         }
     }

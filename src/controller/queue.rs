@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::accounts::AccountMeta;
-use super::guarded::Grant;
+use super::guarded::{Grant, Guarded, OfDomain};
 use crate::api::domain::OpenSearchDomain;
 use crate::policy::evidence::names;
 use crate::policy::service_account::{AccountName, ROLE_ANNOTATION};
@@ -199,25 +200,12 @@ impl Queue {
                 None | Some(watcher::Event::Init) => Vec::new(),
             })
         };
-        let grants = {
-            let (all, bursts) = (all.clone(), Arc::clone(&bursts));
-            watcher(
-                Api::<Grant>::all(self.client.clone()),
-                watcher::Config::default().timeout(WATCH_LASTS),
-            )
-            .backoff(Pauses::default())
-            .reflect(self.grants)
-            .map(move |event| match logged(event) {
-                Some(watcher::Event::Apply(grant) | watcher::Event::InitApply(grant)) => {
-                    bursts.grant(&grant, false).unwrap_or_else(&all)
-                }
-                Some(watcher::Event::Delete(grant)) => {
-                    bursts.grant(&grant, true).unwrap_or_else(&all)
-                }
-                Some(watcher::Event::InitDone) => all(),
-                _ => Vec::new(),
-            })
-        };
+        let grants = about_domains(
+            self.client.clone(),
+            self.grants,
+            Arc::clone(&bursts),
+            all.clone(),
+        );
         let accounts = self.accounts.map(|writer| {
             let bursts = Arc::clone(&bursts);
             accounts(self.client.clone(), writer, stores, bursts, all.clone()).boxed()
@@ -247,6 +235,33 @@ impl Queue {
             .flat_map(stream::iter)
             .map(Ok)
     }
+}
+
+/// Watches a kind whose objects are about domains, and gives the domains that each change is about;
+/// after a list, and where nobody can tell which, `all`.
+fn about_domains<K>(
+    client: Client,
+    writer: reflector::store::Writer<Guarded<K>>,
+    bursts: Arc<Bursts>,
+    all: impl Fn() -> Vec<ObjectRef<Domain>> + Send + 'static,
+) -> impl Stream<Item = Vec<ObjectRef<Domain>>> + Send
+where
+    K: OfDomain + Clone + Debug + Send + Sync + 'static,
+{
+    watcher(
+        Api::<Guarded<K>>::all(client),
+        watcher::Config::default().timeout(WATCH_LASTS),
+    )
+    .backoff(Pauses::default())
+    .reflect(writer)
+    .map(move |event| match logged(event) {
+        Some(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+            bursts.object(&object, false).unwrap_or_else(&all)
+        }
+        Some(watcher::Event::Delete(object)) => bursts.object(&object, true).unwrap_or_else(&all),
+        Some(watcher::Event::InitDone) => all(),
+        _ => Vec::new(),
+    })
 }
 
 /// Watches service accounts, and gives the domains of the grants that name one whose role changed;
@@ -413,24 +428,28 @@ impl Bursts {
         }
     }
 
-    /// Takes note of a grant's event, and gives the domains to look at; `None` where it cannot be
+    /// Takes note of the event of an object about a domain, and gives the domains to look at; `None` where it cannot be
     /// parsed and it is not known which domain it named.
-    fn grant(&self, grant: &Grant, gone: bool) -> Option<Vec<ObjectRef<Domain>>> {
-        let domain = if let Some(domain) = grant.domain() {
+    fn object<K: OfDomain>(
+        &self,
+        object: &Guarded<K>,
+        gone: bool,
+    ) -> Option<Vec<ObjectRef<Domain>>> {
+        let domain = if let Some(domain) = object.domain() {
             domain.to_owned()
         } else {
             let state = self.lock();
-            let before = state.seen.get(&grant.uid().unwrap_or_default())?;
+            let before = state.seen.get(&object.uid().unwrap_or_default())?;
             before.domain.clone()
         };
-        let deleting = grant.meta().deletion_timestamp.is_some();
+        let deleting = object.meta().deletion_timestamp.is_some();
         let seen = Seen {
-            generation: grant.meta().generation,
+            generation: object.meta().generation,
             deleting,
             domain,
             annotations: BTreeMap::new(),
         };
-        Some(self.note(grant.uid(), seen, gone, gone || deleting))
+        Some(self.note(object.uid(), seen, gone, gone || deleting))
     }
 
     fn note(
