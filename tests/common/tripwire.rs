@@ -97,6 +97,17 @@ impl Tripwires {
         self.lock().get(subject).is_some_and(|wire| wire.tripped)
     }
 
+    /// Takes the wire of a subject away that no write has come to, so that it stops nobody later.
+    pub(crate) fn lift(&self, subject: &str) {
+        let mut wires = self.lock();
+        let untouched = wires
+            .get_mut(subject)
+            .filter(|wire| wire.at.is_some_and(|at| wire.writes.len() < at));
+        if let Some(wire) = untouched {
+            wire.at = None;
+        }
+    }
+
     /// Counts a call, and says whether it may enter.
     pub(crate) fn enter(&self, call: Passing<'_>) -> Entry {
         let mut wires = self.lock();

@@ -308,6 +308,10 @@ impl Lane {
         let acts = together(acts.map(|(scene, (point, _))| point.workload.act(scene)));
         let crashed = async {
             self.until_cut_off(&scenes, &ends).await;
+            // A story may end in fewer writes this time. What writes later is not the one to stop.
+            for scene in &scenes {
+                self.wires.lift(scene.name);
+            }
             let frozen = self.crash(crash).await;
             let what = format!("after {crash:?}");
             let ended = self.until(&scenes, &ends, &mut outcome, &what).await;
