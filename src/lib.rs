@@ -17,11 +17,12 @@
 //! Left may use right, never the reverse (`tests/architecture.rs`):
 //!
 //! ```text
-//! main -> cli -> { controller | offline } -> { aws, kubernetes, runtime } -> policy -> api
+//! main -> cli -> { controller | offline } -> { aws, kubernetes, runtime } -> { policy, sigv4 } -> api
 //! ```
 //!
 //! - [`api`]: the custom resources and their vocabulary
 //! - [`policy`]: decisions, pure
+//! - [`sigv4`]: the signature of requests to domains, pure
 //! - [`aws`]: the calls to AWS
 //! - [`kubernetes`]: the cluster, for who only looks
 //! - [`runtime`]: what a long-running process needs
@@ -37,3 +38,4 @@ pub mod kubernetes;
 pub mod offline;
 pub mod policy;
 pub mod runtime;
+pub mod sigv4;

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::scan::{code, paths};
 
 /// The layers, each with what it may use; `crate` is the library, as the program sees it.
-pub(crate) const LAYERS: [(&str, &[&str]); 9] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 10] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -16,23 +16,25 @@ pub(crate) const LAYERS: [(&str, &[&str]); 9] = [
             "kubernetes",
             "runtime",
             "policy",
+            "sigv4",
             "api",
         ],
     ),
     (
         "controller",
-        &["aws", "kubernetes", "runtime", "policy", "api"],
+        &["aws", "kubernetes", "runtime", "policy", "sigv4", "api"],
     ),
     ("offline", &["policy", "api"]),
     ("aws", &["policy", "api"]),
     ("kubernetes", &["policy", "api"]),
     ("runtime", &["policy", "api"]),
     ("policy", &["api"]),
+    ("sigv4", &["api"]),
     ("api", &[]),
 ];
 
 /// The layers that decide, and neither wait, nor look at the clock, nor speak to anybody.
-const PURE: [&str; 2] = ["policy", "api"];
+const PURE: [&str; 3] = ["policy", "sigv4", "api"];
 
 /// What the pure layers do not name, as the scan spells it: without spaces.
 const IMPURE: [&str; 19] = [

@@ -10,6 +10,7 @@ mod common {
     pub(crate) mod fake_aws;
     pub(crate) mod operator;
     pub(crate) mod oracle;
+    pub(crate) mod parts;
     pub(crate) mod process;
     pub(crate) mod tripwire;
 }

@@ -12,7 +12,6 @@
 )]
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,6 +20,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_opensearch::config::{Credentials, SharedCredentialsProvider};
 
 use crate::common::fake_aws::FakeAws;
+use crate::common::parts::part;
 use crate::common::process::Process;
 
 mod calls;
@@ -170,7 +170,7 @@ impl Ministack {
             .expect("some port is free")
             .port();
         let log = folder.path().join("log");
-        let mut command = Command::new(program());
+        let mut command = Command::new(part("ministack"));
         command
             .env("BIND_HOST", "127.0.0.1")
             .env("GATEWAY_PORT", port.to_string())
@@ -198,22 +198,6 @@ impl Ministack {
             _folder: folder,
         }
     }
-}
-
-/// Returns the `ministack` command, which is installed at the first call.
-fn program() -> std::path::PathBuf {
-    let prepare = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/world/prepare");
-    let installed = Command::new(&prepare)
-        .arg("ministack")
-        .status()
-        .expect("prepare is there");
-    assert!(installed.success(), "prepare says above what is missing");
-    let asked = Command::new(&prepare)
-        .arg("--where")
-        .output()
-        .expect("prepare is there");
-    let folder = String::from_utf8(asked.stdout).expect("a path is text");
-    Path::new(folder.trim()).join("ministack")
 }
 
 fn sdk_config(url: &str, credentials: Credentials) -> SdkConfig {

@@ -1,0 +1,341 @@
+//! The signature.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
+
+use super::{Credentials, Target};
+
+/// The headers that are signed, sorted; the token only with temporary credentials.
+const SIGNED: &str = "host;x-amz-content-sha256;x-amz-date";
+const SIGNED_WITH_TOKEN: &str = "host;x-amz-content-sha256;x-amz-date;x-amz-security-token";
+
+/// Signs for one identity, one region and one service.
+///
+/// The signing key is derived once a day; another identity is another signer, so that a key is
+/// never used beyond its credentials.
+pub struct Signer {
+    credentials: Credentials,
+    region: String,
+    service: String,
+    key: Mutex<Option<(Day, Hmac<Sha256>)>>,
+}
+
+/// A day of UTC, as scopes spell it: `20260131`.
+type Day = [u8; 8];
+
+/// A time as `x-amz-date` spells it: `20260131T235959Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Date([u8; 16]);
+
+/// What is said of a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload {
+    /// The SHA-256 of the bytes as they are sent.
+    Hash([u8; 32]),
+    /// Nothing: the body is not signed, and only TLS protects it.
+    Unsigned,
+}
+
+/// A request to be signed.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The method, in upper case.
+    pub method: &'a str,
+    /// The `Host` header as it is sent: the domain's endpoint, with a port if it is not 443.
+    pub host: &'a str,
+    /// The target as it is sent.
+    pub target: &'a Target,
+    /// The body.
+    pub payload: Payload,
+}
+
+/// What a signed request carries beside its `Host`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// The value of `Authorization`.
+    pub authorization: String,
+    /// The value of `x-amz-date`.
+    pub date: String,
+    /// The value of `x-amz-content-sha256`.
+    pub content_sha256: String,
+    /// The value of `x-amz-security-token`, with temporary credentials.
+    pub security_token: Option<String>,
+}
+
+impl Signer {
+    /// Makes a signer; `service` is `es` for domains and `aoss` for collections.
+    #[must_use]
+    pub fn new(
+        credentials: Credentials,
+        region: impl Into<String>,
+        service: impl Into<String>,
+    ) -> Self {
+        Self {
+            credentials,
+            region: region.into(),
+            service: service.into(),
+            key: Mutex::default(),
+        }
+    }
+
+    /// Returns whose signature it is.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Signs a request at a time, which must be within five minutes of when it arrives.
+    #[must_use]
+    pub fn sign(&self, request: &Request<'_>, now: Timestamp) -> Signed {
+        let date = Date::of(now);
+        let content = request.payload.spelled();
+        let mut hash = Sha256::new();
+        self.canonical(request, &date, &content, &mut |part| hash.update(part));
+        let mut mac = self.key(date.day());
+        self.to_sign(&date, &hash.finalize().into(), &mut |part| mac.update(part));
+        let signature: [u8; 32] = mac.finalize().into_bytes().into();
+        Signed {
+            authorization: self.authorization(&date, &signature),
+            date: date.as_str().to_owned(),
+            content_sha256: content.as_str().to_owned(),
+            security_token: self.credentials.session_token().map(str::to_owned),
+        }
+    }
+
+    /// Returns the canonical request, to hold it against the one that a service says it expected;
+    /// the session token is left out of it.
+    #[must_use]
+    pub fn canonical_request(&self, request: &Request<'_>, now: Timestamp) -> String {
+        let mut text = Vec::new();
+        let content = request.payload.spelled();
+        self.canonical(request, &Date::of(now), &content, &mut |part| {
+            text.extend_from_slice(part);
+        });
+        let text = String::from_utf8_lossy(&text).into_owned();
+        match self.credentials.session_token() {
+            Some(token) => text.replace(token, "(the session token)"),
+            None => text,
+        }
+    }
+
+    /// The canonical request, in its parts.
+    fn canonical(
+        &self,
+        request: &Request<'_>,
+        date: &Date,
+        content: &Spelled,
+        write: &mut impl FnMut(&[u8]),
+    ) {
+        let mut write = |text: &str| write(text.as_bytes());
+        write(request.method);
+        write("\n");
+        write(request.target.signed_path());
+        write("\n");
+        write(request.target.signed_query());
+        write("\nhost:");
+        write(request.host);
+        write("\nx-amz-content-sha256:");
+        write(content.as_str());
+        write("\nx-amz-date:");
+        write(date.as_str());
+        if let Some(token) = self.credentials.session_token() {
+            write("\nx-amz-security-token:");
+            write(token);
+        }
+        write("\n\n");
+        write(self.signed_headers());
+        write("\n");
+        write(content.as_str());
+    }
+
+    /// The string to sign, in its parts.
+    fn to_sign(&self, date: &Date, canonical: &[u8; 32], write: &mut impl FnMut(&[u8])) {
+        write(b"AWS4-HMAC-SHA256\n");
+        write(&date.0);
+        write(b"\n");
+        for part in [date.day_as_str(), &self.region, &self.service] {
+            write(part.as_bytes());
+            write(b"/");
+        }
+        write(b"aws4_request\n");
+        write(&hex(canonical));
+    }
+
+    fn signed_headers(&self) -> &'static str {
+        match self.credentials.session_token() {
+            Some(_) => SIGNED_WITH_TOKEN,
+            None => SIGNED,
+        }
+    }
+
+    fn authorization(&self, date: &Date, signature: &[u8; 32]) -> String {
+        let signature = hex(signature);
+        let parts = [
+            "AWS4-HMAC-SHA256 Credential=",
+            self.credentials.access_key_id(),
+            "/",
+            date.day_as_str(),
+            "/",
+            &self.region,
+            "/",
+            &self.service,
+            "/aws4_request, SignedHeaders=",
+            self.signed_headers(),
+            ", Signature=",
+            as_ascii(&signature),
+        ];
+        parts.concat()
+    }
+
+    /// Returns the signing key of a day, ready for a message.
+    fn key(&self, day: Day) -> Hmac<Sha256> {
+        let mut known = self.key.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((of, key)) if *of == day => key.clone(),
+            _ => known.insert((day, self.derive(day))).1.clone(),
+        }
+    }
+
+    fn derive(&self, day: Day) -> Hmac<Sha256> {
+        let secret = zeroize::Zeroizing::new([b"AWS4", self.credentials.secret()].concat());
+        let mut key = keyed(&secret);
+        for part in [
+            &day[..],
+            self.region.as_bytes(),
+            self.service.as_bytes(),
+            b"aws4_request",
+        ] {
+            key.update(part);
+            key =
+                keyed(&zeroize::Zeroizing::new(<[u8; 32]>::from(key.finalize().into_bytes()))[..]);
+        }
+        key
+    }
+}
+
+/// Keys an HMAC.
+#[expect(clippy::expect_used, reason = "RFC 2104 takes keys of every length")]
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("a key of any length")
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer")
+            .field("credentials", &self.credentials)
+            .field("region", &self.region)
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Signed {
+    /// Iterates over the headers, by their names in lower case; `host` apart.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let token = self.security_token.as_deref();
+        let token = token.map(|token| ("x-amz-security-token", token));
+        [
+            ("authorization", self.authorization.as_str()),
+            ("x-amz-date", &self.date),
+            ("x-amz-content-sha256", &self.content_sha256),
+        ]
+        .into_iter()
+        .chain(token)
+    }
+}
+
+impl fmt::Debug for Signed {
+    /// Shows when and what, and neither the signature nor the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signed")
+            .field("date", &self.date)
+            .field("content_sha256", &self.content_sha256)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Payload {
+    /// Hashes a body that is there as a whole.
+    #[must_use]
+    pub fn of(body: &[u8]) -> Self {
+        Self::Hash(Sha256::digest(body).into())
+    }
+
+    fn spelled(self) -> Spelled {
+        match self {
+            Self::Hash(hash) => Spelled::Hash(hex(&hash)),
+            Self::Unsigned => Spelled::Unsigned,
+        }
+    }
+}
+
+/// The value of `x-amz-content-sha256`.
+enum Spelled {
+    Hash([u8; 64]),
+    Unsigned,
+}
+
+impl Spelled {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Hash(hash) => as_ascii(hash),
+            Self::Unsigned => "UNSIGNED-PAYLOAD",
+        }
+    }
+}
+
+impl Date {
+    fn of(now: Timestamp) -> Self {
+        let now = now.to_zoned(TimeZone::UTC);
+        let mut text = *b"00000000T000000Z";
+        let mut put = |at: usize, width: usize, number: u32| {
+            let mut number = number;
+            for digit in text[at..at + width].iter_mut().rev() {
+                *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+                number /= 10;
+            }
+        };
+        let number = |number: i8| u32::from(number.unsigned_abs());
+        put(0, 4, u32::from(now.year().unsigned_abs()));
+        put(4, 2, number(now.month()));
+        put(6, 2, number(now.day()));
+        put(9, 2, number(now.hour()));
+        put(11, 2, number(now.minute()));
+        put(13, 2, number(now.second()));
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        as_ascii(&self.0)
+    }
+
+    fn day_as_str(&self) -> &str {
+        self.as_str().get(..8).unwrap_or_default()
+    }
+
+    fn day(&self) -> Day {
+        let mut day = [0; 8];
+        day.copy_from_slice(&self.0[..8]);
+        day
+    }
+}
+
+fn hex(bytes: &[u8; 32]) -> [u8; 64] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 64];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
+}
+
+/// What is made of digits only is ASCII.
+fn as_ascii(text: &[u8]) -> &str {
+    std::str::from_utf8(text).unwrap_or_default()
+}
