@@ -17,13 +17,14 @@
 //! Left may use right, never the reverse (`tests/architecture.rs`):
 //!
 //! ```text
-//! main -> cli -> { controller | offline } -> { aws, kubernetes, runtime } -> { policy, sigv4 } -> api
+//! main -> cli -> { controller | offline } -> security -> { aws, kubernetes, runtime } -> { policy, sigv4 } -> api
 //! ```
 //!
 //! - [`api`]: the custom resources and their vocabulary
 //! - [`policy`]: decisions, pure
 //! - [`sigv4`]: the signature of requests to domains, pure
 //! - [`aws`]: the calls to AWS
+//! - [`security`]: the calls to the security plugins of domains
 //! - [`kubernetes`]: the cluster, for who only looks
 //! - [`runtime`]: what a long-running process needs
 //! - [`controller`]: the reconciler
@@ -38,4 +39,5 @@ pub mod kubernetes;
 pub mod offline;
 pub mod policy;
 pub mod runtime;
+pub mod security;
 pub mod sigv4;

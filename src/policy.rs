@@ -19,6 +19,7 @@
 //! - [`compile`]: a grant to permissions and identity policies
 //! - [`ownership`]: whose a statement is
 //! - [`plan`], [`guard`]: what to write, and what must not be written; [`record`]: how much is kept
+//! - [`fine_grained`]: what the security plugin has
 //! - [`evaluate`], [`matrix`]: who may do what; [`lint`]: what is amiss
 //! - [`import`]: a policy back to grants
 //! - [`address`], [`duration`], [`glob`]: the small languages in between
@@ -34,6 +35,7 @@ pub mod domain;
 pub mod duration;
 pub mod evaluate;
 pub mod evidence;
+pub mod fine_grained;
 pub mod glob;
 pub mod guard;
 pub mod import;

@@ -16,6 +16,7 @@ use aws_sdk_opensearch::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_opensearch::error::{ProvideErrorMetadata, SdkError};
 use tokio::sync::Mutex;
 
+use super::credentials::CachedCredentials;
 use super::error::{self, Error};
 use super::supervisor::{Gate, Supervisor};
 
@@ -49,10 +50,23 @@ pub struct Clients {
     pub iam: aws_sdk_iam::Client,
     /// Security Token Service.
     pub sts: aws_sdk_sts::Client,
+    credentials: Arc<CachedCredentials>,
     supervisor: Arc<dyn Supervisor>,
 }
 
 impl Clients {
+    /// Returns the session's credentials, for requests that no SDK makes.
+    #[must_use]
+    pub fn credentials(&self) -> &CachedCredentials {
+        &self.credentials
+    }
+
+    /// Returns what calls report to.
+    #[must_use]
+    pub fn supervisor(&self) -> &dyn Supervisor {
+        &*self.supervisor
+    }
+
     /// Waits for a call, and reports how it ended.
     pub(super) async fn call<T, E, R>(
         &self,
@@ -203,6 +217,7 @@ impl Sessions {
             ),
             iam: aws_sdk_iam::Client::new(config),
             sts: aws_sdk_sts::Client::new(config),
+            credentials: Arc::new(CachedCredentials::new(config.credentials_provider())),
             supervisor: Arc::clone(&self.supervisor),
         }
     }

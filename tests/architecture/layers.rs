@@ -5,13 +5,14 @@ use std::path::Path;
 use super::scan::{code, paths};
 
 /// The layers, each with what it may use; `crate` is the library, as the program sees it.
-pub(crate) const LAYERS: [(&str, &[&str]); 10] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 11] = [
     ("main", &["cli"]),
     (
         "cli",
         &[
             "controller",
             "offline",
+            "security",
             "aws",
             "kubernetes",
             "runtime",
@@ -22,10 +23,19 @@ pub(crate) const LAYERS: [(&str, &[&str]); 10] = [
     ),
     (
         "controller",
-        &["aws", "kubernetes", "runtime", "policy", "sigv4", "api"],
+        &[
+            "security",
+            "aws",
+            "kubernetes",
+            "runtime",
+            "policy",
+            "sigv4",
+            "api",
+        ],
     ),
     ("offline", &["policy", "api"]),
-    ("aws", &["policy", "api"]),
+    ("security", &["aws", "policy", "sigv4", "api"]),
+    ("aws", &["policy", "sigv4", "api"]),
     ("kubernetes", &["policy", "api"]),
     ("runtime", &["policy", "api"]),
     ("policy", &["api"]),

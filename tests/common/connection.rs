@@ -1,5 +1,7 @@
 //! Connections of the fakes that can be reset from outside, as a network does.
 
+#![allow(dead_code, reason = "every test binary uses another part of it")]
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -91,6 +93,11 @@ impl Listener for Breakable {
 }
 
 impl Connection {
+    /// Returns what breaks the connection.
+    pub(crate) fn switch(&self) -> Switch {
+        self.switch.clone()
+    }
+
     fn check(&self, context: &Context<'_>) -> io::Result<()> {
         if self.switch.is_broken(context) {
             // A reset, not an orderly end, is what the client is to see once this is dropped.

@@ -63,8 +63,10 @@ use tokio::task::JoinHandle;
 
 pub(crate) use self::accounts::Credentials;
 pub(crate) use self::domain::{DomainOptions, Period};
+pub(crate) use self::door::{Asked, Caller, action};
 pub(crate) use self::eks::NewAssociation;
 pub(crate) use self::faults::{Fault, Times};
+pub(crate) use self::gate::Gate;
 pub(crate) use self::handle::{AccountHandle, DomainHandle, FaultsHandle, RoleOptions};
 pub(crate) use self::record::{Call, Version};
 
@@ -76,9 +78,11 @@ use super::tripwire::Tripwires;
 mod accounts;
 mod control;
 mod domain;
+mod door;
 mod eks;
 mod es;
 mod faults;
+mod gate;
 mod handle;
 mod iam;
 mod policy;

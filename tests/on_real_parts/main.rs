@@ -8,6 +8,8 @@ mod common {
     pub(crate) mod cluster;
     pub(crate) mod connection;
     pub(crate) mod fake_aws;
+    pub(crate) mod gateway;
+    pub(crate) mod opensearch;
     pub(crate) mod operator;
     pub(crate) mod oracle;
     pub(crate) mod parts;
@@ -25,3 +27,4 @@ mod oracle;
 mod outages;
 mod proxy;
 mod reconcile;
+mod security_plugin;

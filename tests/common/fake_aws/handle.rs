@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::accounts::{Kind, NewPrincipal, trust_in};
 use super::domain::{DomainOptions, Period};
 use super::eks::NewAssociation;
+use super::gate::Gate;
 use super::record::Version;
 use super::{FakeAws, World};
 
@@ -185,6 +186,27 @@ impl DomainHandle<'_> {
             .lock()
             .writers
             .push((self.arn.clone(), Box::new(writer)));
+    }
+
+    /// Returns the domain's name.
+    pub(crate) fn name(&self) -> String {
+        self.world
+            .with_domain(&self.arn, |domain, _| domain.site.domain.clone())
+    }
+
+    /// Returns what a gateway in front of the domain asks.
+    pub(crate) fn gate(&self) -> Gate {
+        Gate {
+            world: self.world.clone(),
+            arn: self.arn.clone(),
+        }
+    }
+
+    /// Sets the endpoint that is reported from now on.
+    pub(crate) fn set_endpoint(&self, endpoint: &str) {
+        self.world.with_domain(&self.arn, |domain, _| {
+            domain.options.endpoint = Some(endpoint.to_owned());
+        });
     }
 
     /// Sets how long the domain is Processing after each change that is accepted from now on.

@@ -1,0 +1,7 @@
+//! Fine-grained access control: what the security plugin of a domain has, and what it should have.
+//!
+//! - [`entity`]: the plugin's own things, as its REST API shows them
+//!
+//! Pure, like all of [`crate::policy`].
+
+pub mod entity;
