@@ -41,6 +41,6 @@ crds: ## Regenerate crds/ from the types.
 	cargo run --locked --quiet -- crds --write crds
 
 # The figures of the README; some are times, so nothing else should run beside.
-figures: ## Measure what the README promises, and fail where it does not hold (about 15 minutes).
+figures: ## Measure what the README promises, and fail where it does not hold (about 20 minutes).
 	@tests/world/prepare etcd kube-apiserver kubectl
 	cargo test --locked --test proof -- --full

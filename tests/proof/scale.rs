@@ -25,19 +25,25 @@ const PATIENCE: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_millis(250);
 
 /// A world with one operator, and a record of what was asked of it.
-struct Stage {
-    world: World,
+pub(super) struct Stage {
+    pub(super) world: World,
 }
 
 impl Stage {
-    async fn set() -> Self {
+    pub(super) async fn set() -> Self {
         let world = World::without_operator().await;
         world.aws().account(ELSEWHERE);
         Self { world }
     }
 
-    async fn scene(&self, name: &'static str) -> Scene {
+    /// Sets up a domain in AWS and a namespace.
+    pub(super) async fn bare(&self, name: &'static str) -> Scene {
         let scene = Scene::in_world(self.world.again(), name, DomainOptions::default()).await;
+        scene.unjudged("the stage judges by itself")
+    }
+
+    pub(super) async fn scene(&self, name: &'static str) -> Scene {
+        let scene = self.bare(name).await;
         let ceiling = json!({"principals": {"accounts": [ACCOUNT, ELSEWHERE]}, "maxGrants": 1000});
         let consent = scene.consent(&ceiling);
         // The interval that a domain has unless its admin says otherwise.
@@ -47,7 +53,7 @@ impl Stage {
     }
 
     /// Waits until something is so; tells whether it ever was.
-    async fn until(&self, look: impl Fn() -> bool) -> bool {
+    pub(super) async fn until(&self, look: impl Fn() -> bool) -> bool {
         let deadline = Instant::now() + PATIENCE;
         while !look() {
             if Instant::now() >= deadline {
@@ -84,7 +90,7 @@ impl Stage {
 }
 
 /// Returns the names of the grants that are in place.
-fn ready(scene: &Scene) -> BTreeSet<String> {
+pub(super) fn ready(scene: &Scene) -> BTreeSet<String> {
     let in_place = |grant: &Value| {
         let ready = condition(grant, "Ready");
         ready["status"] == "True" && ready["observedGeneration"] == grant["metadata"]["generation"]
@@ -94,14 +100,14 @@ fn ready(scene: &Scene) -> BTreeSet<String> {
     ready.map(|(name, _)| name).collect()
 }
 
-fn refused(scene: &Scene, reason: &str) -> BTreeSet<String> {
+pub(super) fn refused(scene: &Scene, reason: &str) -> BTreeSet<String> {
     let grants = scene.world.chronicle().grants(scene.name).into_iter();
     let refused = grants.filter(|(_, grant)| condition(grant, "Ready")["reason"] == reason);
     refused.map(|(name, _)| name).collect()
 }
 
 /// Creates grants, several at a time.
-async fn create(scene: &Scene, grants: impl IntoIterator<Item = (String, String)>) {
+pub(super) async fn create(scene: &Scene, grants: impl IntoIterator<Item = (String, String)>) {
     stream::iter(grants)
         .map(|(name, arn)| async move { scene.grant_to(&name, &arn).await })
         .buffer_unordered(CREATIONS)
@@ -110,7 +116,7 @@ async fn create(scene: &Scene, grants: impl IntoIterator<Item = (String, String)
 }
 
 /// Names grants and their roles, in an account; the roles are created, but for those left out.
-fn roles(
+pub(super) fn roles(
     scene: &Scene,
     account: &str,
     numbers: std::ops::Range<usize>,
