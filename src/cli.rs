@@ -128,6 +128,11 @@ struct ControllerArgs {
     /// five minutes are what a namespace's deletion may be held up.
     #[arg(long, hide = true, default_value = "4m", value_parser = positive_duration)]
     revocation_limit: Duration,
+
+    /// A PEM file with authorities to trust the endpoints of domains by, beside the machine's own:
+    /// for a proxy that opens TLS connections.
+    #[arg(long, env = "DOMAIN_CA", value_name = "FILE")]
+    domain_ca: Option<PathBuf>,
     /// What to log, as `tracing` directives such as `info` or `opensearch_access=debug`.
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
     log: String,
@@ -177,6 +182,7 @@ impl From<ControllerArgs> for controller::Config {
             admin_address: args.admin_address,
             cluster: args.cluster.into(),
             revocation_limit: args.revocation_limit,
+            authorities: args.domain_ca,
             lease: (!args.no_leader_election).then_some(lease),
         }
     }

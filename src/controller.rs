@@ -16,6 +16,7 @@
 //! - [`reconcile`]: the page that says what a reconcile does
 //! - [`observe`], [`apply`], [`status`]: its steps that touch the world
 //! - [`accounts`]: the IAM roles of service accounts
+//! - [`roles`], `mapped`: who is mapped to which role of the security plugin
 //! - [`fresh`]: what a write is made from, past every cache
 //! - [`guarded`]: a grant as it was read, whether or not it can be parsed
 //! - [`finalizer`]: what keeps a grant from going before it is revoked
@@ -45,12 +46,14 @@ pub mod error;
 pub mod finalizer;
 pub mod fresh;
 pub mod guarded;
+mod mapped;
 pub mod observe;
 pub mod orphan;
 pub mod overdue;
 pub mod quarantine;
 pub mod queue;
 pub mod reconcile;
+pub mod roles;
 pub mod state;
 pub mod status;
 pub mod withdrawn;
@@ -58,6 +61,7 @@ mod write;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +83,7 @@ use crate::runtime::lease::{self, Candidate, Leadership};
 use crate::runtime::link::{self, View};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::shutdown;
+use crate::security::client::Connections;
 
 /// How many domains are reconciled at a time.
 const CONCURRENCY: u16 = 16;
@@ -101,6 +106,9 @@ pub struct Config {
     pub cluster: Option<ClusterIdentity>,
     /// How long a deleted grant waits for its revocation before it is let go, and revoked later.
     pub revocation_limit: Duration,
+    /// A PEM file with authorities that the endpoints of domains are trusted by, beside the
+    /// machine's.
+    pub authorities: Option<PathBuf>,
     /// The lease that the leader holds; none where there is one replica alone.
     pub lease: Option<lease::Config>,
 }
@@ -138,6 +146,10 @@ struct Tasks {
 /// task or a watch ends.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = pin!(shutdown::requested().context("failed to listen for signals")?);
+    let connections = Connections::trusting(config.authorities.as_deref());
+    if let (Some(_), Err(message)) = (&config.authorities, &connections) {
+        bail!("failed to read --domain-ca: {message}");
+    }
     let metrics = Arc::new(Metrics::new(SIZE_BUDGET));
     let view = View::default();
     let ready = Readiness::with(view.clone());
@@ -151,6 +163,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let context = Context::new(
         link.client,
         config,
+        connections,
         stores,
         Arc::clone(&metrics),
         leadership.clone(),

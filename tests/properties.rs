@@ -18,6 +18,8 @@ mod evaluate;
 mod guard;
 #[path = "properties/language.rs"]
 mod language;
+#[path = "properties/mapping.rs"]
+mod mapping;
 #[path = "properties/naive.rs"]
 mod naive;
 #[path = "properties/plan.rs"]

@@ -81,7 +81,11 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new(
         "!has(self.identityPolicy) || self.identityPolicy != 'Attach' || self.principals.all(p, has(p.iamRole) || has(p.serviceAccount))"
     )
-    .message("identityPolicy Attach writes to IAM roles: every principal must be an iamRole or a serviceAccount")
+    .message("identityPolicy Attach writes to IAM roles: every principal must be an iamRole or a serviceAccount"),
+    validation = Rule::new(
+        "!has(self.securityRoles) || size(self.securityRoles) == 0 || self.principals.all(p, has(p.iamRole) || has(p.iamUser) || has(p.serviceAccount))"
+    )
+    .message("securityRoles map IAM roles, IAM users and service accounts: put account and anonymous principals into another grant")
 )]
 pub struct DomainAccessSpec {
     /// The `OpenSearchDomain` that the grant is for. It cannot change.
@@ -116,9 +120,11 @@ pub struct DomainAccessSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conditions: Option<Conditions>,
 
-    /// The roles of fine-grained access control that the principals are mapped to.
+    /// The roles of fine-grained access control that the principals are mapped to, by their names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 256)))]
+    #[x_kube(validation = Rule::new("self.all(r, r.matches('^([^/*?][^*?]*)?$'))")
+        .message("must be names of roles, without wildcards"))]
     pub security_roles: Vec<String>,
 
     /// `Attach` also writes an inline policy with this grant on each IAM role, which roles of other

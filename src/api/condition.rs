@@ -15,6 +15,8 @@ pub mod condition_type {
     pub const ACCESS_POLICY_APPLIED: &str = "AccessPolicyApplied";
     /// The identity policies that the grant asks for are attached to its roles.
     pub const IDENTITY_POLICY_APPLIED: &str = "IdentityPolicyApplied";
+    /// The security plugin maps the principals to every role that the grant asks for.
+    pub const SECURITY_ROLES_APPLIED: &str = "SecurityRolesApplied";
     /// Requests cannot pass the grant's paths by; set, as `False`, only where they can.
     pub const PATHS_ENFORCED: &str = "PathsEnforced";
 }
@@ -58,8 +60,6 @@ pub enum Reason {
     TooManyGrants,
     /// The grant's time is over; it is revoked.
     Expired,
-    /// The grant asks for something that this version of the operator does not do.
-    Unsupported,
     /// The domain works on another change; the write waits for it.
     DomainProcessing,
     /// Another writer changed the policy at the same time; the operator looks again.
@@ -91,6 +91,12 @@ pub enum Reason {
     IdentityPolicyRefused,
     /// Requests that name indexes in their body pass the grant's paths by.
     PathsNotEnforced,
+    /// The domain has no fine-grained access control, and so no roles to map to.
+    NoFineGrainedAccess,
+    /// The domain's security plugin has no such role.
+    RoleNotFound,
+    /// The domain's security plugin does not take the mapping.
+    MappingRefused,
 }
 
 impl Reason {
@@ -115,7 +121,6 @@ impl Reason {
             Self::PolicyTooLarge => "PolicyTooLarge",
             Self::TooManyGrants => "TooManyGrants",
             Self::Expired => "Expired",
-            Self::Unsupported => "Unsupported",
             Self::DomainProcessing => "DomainProcessing",
             Self::Conflicted => "Conflicted",
             Self::AccessDenied => "AccessDenied",
@@ -131,6 +136,9 @@ impl Reason {
             Self::Unavailable => "Unavailable",
             Self::IdentityPolicyRefused => "IdentityPolicyRefused",
             Self::PathsNotEnforced => "PathsNotEnforced",
+            Self::NoFineGrainedAccess => "NoFineGrainedAccess",
+            Self::RoleNotFound => "RoleNotFound",
+            Self::MappingRefused => "MappingRefused",
         }
     }
 }

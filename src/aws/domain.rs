@@ -10,6 +10,7 @@ use aws_sdk_opensearch::types::{
 
 use super::error::Error;
 use super::session::Clients;
+use crate::policy::fine_grained::entity::Engine;
 use crate::policy::validate::DomainFacts;
 
 /// A domain as AWS describes it.
@@ -17,6 +18,10 @@ use crate::policy::validate::DomainFacts;
 pub struct ObservedDomain {
     /// The domain's ARN.
     pub arn: String,
+    /// Where its clients go; none while it is being created.
+    pub endpoint: Option<String>,
+    /// What runs on it.
+    pub engine: Engine,
     /// What decides which grants make sense on it.
     pub facts: DomainFacts,
     /// Whether the domain works on a change, or is otherwise unable to take one.
@@ -63,9 +68,16 @@ pub async fn describe(clients: &Clients, name: &str) -> Result<ObservedDomain, E
         .advanced_options
         .as_ref()
         .and_then(|options| options.get("rest.action.multi.allow_explicit_index"));
+    let engine = Engine::parse(status.engine_version.as_deref().unwrap_or_default());
+    // A domain inside a VPC has its endpoint under the name of its network.
+    let mut endpoints = status.endpoints.unwrap_or_default();
+    let endpoint = status.endpoint.or_else(|| endpoints.remove("vpc"));
     Ok(ObservedDomain {
         arn: status.arn,
+        endpoint,
+        engine,
         facts: DomainFacts {
+            name_limit: engine.text_limit(),
             explicit_index_forbidden: explicit_index.is_some_and(|value| value == "false"),
             vpc: status
                 .vpc_options

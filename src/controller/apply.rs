@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::context::Context;
 use super::error::{Error, aws_reason};
 use super::observe::{self, Cluster, Observed};
+use super::roles::{NotMapped, Roles};
 use super::state::Kept;
 use super::write::{Written, write};
 use super::{finalizer, quarantine};
@@ -82,8 +83,12 @@ pub struct Applied {
     pub written: Option<bool>,
     /// How long the policy is not written again, because somebody undoes it each time.
     pub contested: Option<Duration>,
-    /// The UIDs of grants of which an inline policy could not be removed.
+    /// The UIDs of grants of which an inline policy, or a mapping, could not be removed.
     pub attached_still: BTreeSet<String>,
+    /// What became of the roles of the grants that ask for some.
+    pub roles: BTreeMap<GrantKey, Roles>,
+    /// Whether the security plugin is part of what is asked for, and then why it could not be read.
+    pub security: Option<Option<NotMapped>>,
     /// Whether AWS refused the policy, and then whether somebody new in it may be the reason.
     pub refused: Option<bool>,
     /// The last applied state, as it is kept by now.
@@ -98,6 +103,8 @@ impl Applied {
             written: None,
             contested: None,
             attached_still: BTreeSet::new(),
+            roles: BTreeMap::new(),
+            security: None,
             refused: None,
             kept,
         }

@@ -2,6 +2,7 @@
 
 use super::apply::{Applied, Door};
 use super::observe::Observed;
+use super::roles::{NotMapped, Roles};
 use crate::api::condition::{Reason, Statement, condition_type as ty};
 use crate::api::domain::GrantCounts;
 use crate::aws::error::Error as AwsError;
@@ -66,7 +67,24 @@ pub fn domain(
         Some(hold) => Statement::fails(ty::READY, hold.reason, hold.message.clone()),
         None => said(ty::READY),
     };
-    vec![ready, said(ty::ACCESS_POLICY_APPLIED)]
+    let roles = applied.security.as_ref().map(|problem| match problem {
+        Some(why) => Statement::fails(ty::SECURITY_ROLES_APPLIED, why.reason, why.message.clone()),
+        None => Statement::holds(
+            ty::SECURITY_ROLES_APPLIED,
+            Reason::Reconciled,
+            "the security plugin was read, and answers",
+        ),
+    });
+    let ready = match &roles {
+        Some(roles) if ready.status == Some(true) && roles.status != Some(true) => Statement {
+            type_: ty::READY,
+            ..roles.clone()
+        },
+        _ => ready,
+    };
+    let mut all = vec![ready, said(ty::ACCESS_POLICY_APPLIED)];
+    all.extend(roles);
+    all
 }
 
 /// Says what becomes of a grant; `Ready` comes first.
@@ -79,6 +97,11 @@ pub fn grant(
     applied: &Applied,
     settled: bool,
 ) -> Vec<Statement> {
+    if let Some(Roles::Missing { why, door_in_place }) = applied.roles.get(key)
+        && matches!(outcome, Outcome::Granted { .. } | Outcome::Undecided(_))
+    {
+        return unmapped(domain, why, *door_in_place && settled);
+    }
     let (in_place, by_others, warning) = match outcome {
         Outcome::Granted {
             in_place,
@@ -95,6 +118,13 @@ pub fn grant(
     };
     let door = door(domain, in_place && settled, by_others, &applied.door);
     let identity = applied.identity.get(key).map(identity);
+    let roles = applied.roles.contains_key(key).then(|| {
+        Statement::holds(
+            ty::SECURITY_ROLES_APPLIED,
+            Reason::Reconciled,
+            "mapped to every role",
+        )
+    });
     let ready = [Some(&door), identity.as_ref()]
         .into_iter()
         .flatten()
@@ -118,6 +148,7 @@ pub fn grant(
         door,
     ];
     said.extend(identity);
+    said.extend(roles);
     if let Some(warning) = warning {
         said.push(Statement::fails(
             ty::PATHS_ENFORCED,
@@ -126,6 +157,36 @@ pub fn grant(
         ));
     }
     said
+}
+
+/// Says what becomes of a grant whose principals are not mapped to its roles; each half by itself.
+fn unmapped(domain: &Domain, why: &NotMapped, door_in_place: bool) -> Vec<Statement> {
+    let name = &domain.name;
+    // What the plugin or the service says is for the domain's admin.
+    let message = match why.reason {
+        Reason::Observed => why.message.clone(),
+        reason => format!(
+            "the security plugin of domain {name} could not be written ({}): the domain's status says why; it is tried again by itself",
+            reason.as_str()
+        ),
+    };
+    let door = if door_in_place {
+        let message = format!("in force on domain {name}");
+        Statement::holds(ty::ACCESS_POLICY_APPLIED, Reason::Reconciled, message)
+    } else {
+        let message = "the door opens once the principals are mapped to their roles";
+        Statement::fails(ty::ACCESS_POLICY_APPLIED, Reason::Pending, message)
+    };
+    vec![
+        Statement::fails(ty::READY, why.reason, message.clone()),
+        Statement::holds(
+            ty::ACCEPTED,
+            Reason::Reconciled,
+            "the domain's consent allows the grant",
+        ),
+        door,
+        Statement::fails(ty::SECURITY_ROLES_APPLIED, why.reason, message),
+    ]
 }
 
 /// Says what a deleted grant waits for.
@@ -221,6 +282,7 @@ pub fn refused(rejection: &Rejection) -> Vec<Statement> {
         reason,
         Reason::DomainNotFound
             | Reason::PrincipalNotFound
+            | Reason::RoleNotFound
             | Reason::RoleNotResolved
             | Reason::ServiceAccountNotFound
             | Reason::TrustNotProven

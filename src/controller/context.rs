@@ -21,6 +21,7 @@ use crate::aws::session::Sessions;
 use crate::aws::supervisor::Supervisor;
 use crate::runtime::lease::Leadership;
 use crate::runtime::metrics::Metrics;
+use crate::security::client::Connections;
 
 /// How long it is believed that a principal exists.
 pub(super) const FOUND_FOR: Duration = Duration::from_mins(5);
@@ -49,6 +50,8 @@ pub struct Context {
     pub stores: Stores,
     /// AWS.
     pub sessions: Sessions,
+    /// The connections to domains, or why there can be none.
+    pub connections: Result<Connections, String>,
     /// What AWS said of service accounts.
     pub accounts: Accounts,
     /// Kubernetes Events.
@@ -102,6 +105,7 @@ impl Context {
     pub async fn new(
         client: Client,
         config: Config,
+        connections: Result<Connections, String>,
         stores: Stores,
         metrics: Arc<Metrics>,
         leadership: Leadership,
@@ -112,6 +116,7 @@ impl Context {
         };
         Self {
             recorder: Recorder::new(client.clone(), reporter),
+            connections,
             client,
             config,
             stores,

@@ -11,15 +11,18 @@ use kube::{Resource, ResourceExt};
 use super::apply::{self, Applied, Door};
 use super::context::{Context, MISSING_FOR};
 use super::error::Error;
+use super::observe::Observed;
 use super::quarantine::tries::{Found, Tries};
 use super::queue::Domain as Guarded;
-use super::{accounts, audit, finalizer, fresh, observe, overdue, status, withdrawn};
+use super::roles::{self, Secured};
+use super::{accounts, audit, finalizer, fresh, mapped, observe, overdue, status, withdrawn};
 use crate::api::condition::Reason;
 use crate::api::domain::DeletionPolicy;
 use crate::policy::Rejection;
 use crate::policy::domain::Domain;
 use crate::policy::evidence::{self, Unreadable};
 use crate::policy::guard::{self, Hold};
+use crate::policy::ownership::LastApplied;
 use crate::policy::plan::{self, Input, Outcome, Plan};
 use crate::policy::validate::{GrantKey, ValidatedGrant};
 use crate::policy::verdict::{self, Verdict};
@@ -162,15 +165,16 @@ async fn reconcile_domain(
     cluster: &observe::Cluster,
     now: Timestamp,
 ) -> Result<Action, Error> {
-    // observe AWS and the last applied state (client)
-    let observed = observe::aws(context, domain).await?;
+    // observe AWS, the last applied state and the security plugin (client)
+    let mut observed = observe::aws(context, domain).await?;
     audit::read_back(context, domain, &cluster.object, &observed).await;
-    let last = observed.kept.state.as_ref();
+    let mut secured = roles::observe(context, domain, cluster, &observed).await;
 
     // validate (no client), but for the roles and the principals' existence (client)
-    let mut decision = decide(context, domain, cluster, &observed, now).await?;
+    let mut decision = decide(context, domain, cluster, &observed, &secured, now).await?;
     // plan and guard (no client)
     let mut plan = decision.plan(domain, cluster, &observed);
+    let mapping = mapped::plan(&decision, &secured, &observed, &plan);
 
     // A store is good enough to tell that there is nothing to do. What a write is made from is read
     // again (client).
@@ -181,10 +185,12 @@ async fn reconcile_domain(
         apply::forbidden(domain, &plan),
         Some(Door::NotWritten { .. })
     );
-    if may_write && (suspects || plan.changes(last)) {
+    let changes = plan.changes(observed.kept.state.as_ref()) || mapping.changes();
+    if may_write && (suspects || changes) {
         fresh = fresh::cluster(context, cluster).await?;
         cluster = &fresh;
-        decision = decide(context, domain, cluster, &observed, now).await?;
+        secured = roles::observe(context, domain, cluster, &observed).await;
+        decision = decide(context, domain, cluster, &observed, &secured, now).await?;
     }
     let mut free = BTreeMap::new();
     if suspects || cluster.is_fresh {
@@ -192,29 +198,20 @@ async fn reconcile_domain(
         plan = decision.plan(domain, cluster, &observed);
     }
 
-    // hold what is granted (client); what cannot be held is left out, and room that it leaves may
-    // let others in
-    let (mut holds, mut unheld) = (BTreeSet::new(), BTreeSet::new());
-    while apply::forbidden(domain, &plan).is_none() {
-        let failed = finalizer::hold_grants(context, cluster, &plan, &mut holds).await;
-        if failed.is_empty() {
-            break;
-        }
-        for key in &failed {
-            leave_out(&mut decision.grants, key);
-        }
-        unheld.extend(failed);
-        plan = decision.plan(domain, cluster, &observed);
-    }
-    // Nothing of it is written, so that its going is none of anybody's business.
-    let known = |uid: &String| last.is_some_and(|last| last.grants.contains_key(uid));
-    let unheld_uids: BTreeSet<&String> = unheld.iter().map(|key| &key.uid).collect();
-    plan.next
-        .grants
-        .retain(|uid, _| known(uid) || !unheld_uids.contains(uid));
+    // hold what is granted (client)
+    let both = (&mut decision, &mut plan);
+    let unheld = hold(context, domain, cluster, &observed, both).await;
+
+    // map to roles (client), before the door opens
+    let both = (&mut decision, &mut plan);
+    let roles = mapped::map(domain, cluster, &mut observed, &secured, both).await?;
+    forget_unheld(&mut plan, observed.kept.state.as_ref(), &unheld);
 
     // apply (client)
-    let mut applied = apply::apply(context, domain, cluster, &observed, &plan).await?;
+    let applied = apply::apply(context, domain, cluster, &observed, &plan).await;
+    // take from roles (client), whatever the door waits for
+    let unmapped = roles.unmap(context, domain, cluster, &observed, &secured, applied);
+    let mut applied = unmapped.await?;
 
     // where AWS refuses the policy, find out for whom (client)
     let mut grants = decision.grants.clone();
@@ -244,14 +241,16 @@ async fn reconcile_domain(
         }
     };
     let mut done = unheld.is_empty() && applied.attached_still.is_empty();
+    done &= roles.unmapped.is_empty() && secured.problem().is_none();
     let spared = cluster.is_deleting() && decision.spared.is_some();
     if is_revoked(&plan, &applied, &observed) && !spared {
         let but = &applied.attached_still;
-        if cluster.is_deleting() && but.is_empty() {
+        let goes = cluster.is_deleting() && but.is_empty();
+        if goes {
             status::revoked_with_domain(context, cluster, now).await;
         }
         done &= finalizer::finish_deletions(context, cluster, &plan, but).await?;
-        if cluster.is_deleting() && but.is_empty() {
+        if goes {
             in_order(done);
             return Ok(Action::await_change());
         }
@@ -270,6 +269,40 @@ async fn reconcile_domain(
     )))
 }
 
+/// Holds what is granted, so that it cannot go before it is revoked; what cannot be held is left out,
+/// and room that it leaves may let others in. Returns what could not be.
+async fn hold(
+    context: &Context,
+    domain: &Domain,
+    cluster: &observe::Cluster,
+    observed: &Observed,
+    (decision, plan): (&mut Decision, &mut Plan),
+) -> BTreeSet<GrantKey> {
+    let (mut holds, mut unheld) = (BTreeSet::new(), BTreeSet::new());
+    while apply::forbidden(domain, plan).is_none() {
+        let failed = finalizer::hold_grants(context, cluster, plan, &mut holds).await;
+        if failed.is_empty() {
+            break;
+        }
+        for key in &failed {
+            leave_out(&mut decision.grants, key);
+        }
+        unheld.extend(failed);
+        *plan = decision.plan(domain, cluster, observed);
+    }
+    unheld
+}
+
+/// Leaves those out of the record who are not held: nothing of them is written, so that their going
+/// is none of anybody's business.
+fn forget_unheld(plan: &mut Plan, last: Option<&LastApplied>, unheld: &BTreeSet<GrantKey>) {
+    let known = |uid: &String| last.is_some_and(|last| last.grants.contains_key(uid));
+    let unheld: BTreeSet<&String> = unheld.iter().map(|key| &key.uid).collect();
+    plan.next
+        .grants
+        .retain(|uid, _| known(uid) || !unheld.contains(uid));
+}
+
 /// Says when to look again after a search for whom AWS refuses the policy.
 fn sooner(
     wait: Duration,
@@ -286,9 +319,9 @@ fn sooner(
 }
 
 /// What validation makes of a domain's grants, and what it takes to plan from that.
-struct Decision {
+pub(super) struct Decision {
     /// The verdict on each grant.
-    grants: BTreeMap<GrantKey, Verdict>,
+    pub(super) grants: BTreeMap<GrantKey, Verdict>,
     /// What the grants ask for that carry the operator's finalizer.
     held: BTreeMap<GrantKey, ValidatedGrant>,
     /// Why deletions are held, where they are.
@@ -296,7 +329,7 @@ struct Decision {
 }
 
 impl Decision {
-    fn plan(
+    pub(super) fn plan(
         &self,
         domain: &Domain,
         cluster: &observe::Cluster,
@@ -333,6 +366,7 @@ async fn decide(
     domain: &Domain,
     cluster: &observe::Cluster,
     observed: &observe::Observed,
+    secured: &Secured,
     now: Timestamp,
 ) -> Result<Decision, Error> {
     let last = observed.kept.state.as_ref();
@@ -367,6 +401,7 @@ async fn decide(
         }
         None => {}
     }
+    secured.judge(domain, cluster, &mut grants);
     observe::principals(context, domain, observed, &mut grants).await;
     Ok(Decision {
         grants,
@@ -438,6 +473,7 @@ fn next(
                     rejection.reason,
                     Reason::PrincipalNotFound
                         | Reason::PrincipalUnknown
+                        | Reason::RoleNotFound
                         | Reason::RoleNotResolved
                         | Reason::TrustNotProven
                 ) =>

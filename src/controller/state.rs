@@ -10,7 +10,8 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::{Api, Client};
 
 use crate::api::name::FIELD_MANAGER;
-use crate::kubernetes::record::{self, KEY};
+use crate::kubernetes::record::{self, KEY, SECURITY_KEY};
+use crate::policy::fine_grained::mapping::AppliedSecurity;
 use crate::policy::ownership::LastApplied;
 
 /// Why the state cannot be read or kept.
@@ -35,8 +36,10 @@ pub enum Error {
 /// The state as it was read, with what a write must find unchanged.
 #[derive(Debug, Clone, Default)]
 pub struct Kept {
-    /// The state; none was kept yet without it.
+    /// The state of the access policy; none was kept yet without it.
     pub state: Option<LastApplied>,
+    /// The state of the security plugin's mappings; none was kept yet without it.
+    pub security: Option<AppliedSecurity>,
     version: Option<String>,
 }
 
@@ -65,18 +68,49 @@ impl Keeper {
         let Some(map) = found.map_err(|error| Error::Kubernetes("read", Box::new(error)))? else {
             return Ok(Kept::default());
         };
-        let state = record::parse(&map)
-            .map_err(|_| Error::Unreadable(format!("{}/{}", self.namespace, self.name)))?;
+        let (state, security) = record::parse(&map).map_err(|_| self.unreadable())?;
         Ok(Kept {
-            state: Some(state),
+            state,
+            security,
             version: map.metadata.resource_version,
         })
     }
 
-    /// Writes the state, if nobody else did since it was read.
+    fn unreadable(&self) -> Error {
+        Error::Unreadable(format!("{}/{}", self.namespace, self.name))
+    }
+
+    /// Writes the state of the access policy, if nobody else did since it was read.
     pub async fn write(&self, kept: &Kept, state: LastApplied) -> Result<Kept, Error> {
-        let text = serde_json::to_string(&state)
-            .map_err(|_| Error::Unreadable(format!("{}/{}", self.namespace, self.name)))?;
+        self.keep(kept, Some(state), kept.security.clone()).await
+    }
+
+    /// Writes the state of the mappings, if nobody else did since it was read.
+    pub async fn write_security(
+        &self,
+        kept: &Kept,
+        security: AppliedSecurity,
+    ) -> Result<Kept, Error> {
+        self.keep(kept, kept.state.clone(), Some(security)).await
+    }
+
+    async fn keep(
+        &self,
+        kept: &Kept,
+        state: Option<LastApplied>,
+        security: Option<AppliedSecurity>,
+    ) -> Result<Kept, Error> {
+        let text = |it: Result<String, serde_json::Error>| it.map_err(|_| self.unreadable());
+        let mut data = BTreeMap::new();
+        if let Some(state) = &state {
+            data.insert(KEY.to_owned(), text(serde_json::to_string(state))?);
+        }
+        if let Some(security) = &security {
+            data.insert(
+                SECURITY_KEY.to_owned(),
+                text(serde_json::to_string(security))?,
+            );
+        }
         let map = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
@@ -88,7 +122,7 @@ impl Keeper {
                 )])),
                 ..ObjectMeta::default()
             },
-            data: Some(BTreeMap::from([(KEY.to_owned(), text)])),
+            data: Some(data),
             ..ConfigMap::default()
         };
         let parameters = PostParams {
@@ -101,7 +135,8 @@ impl Keeper {
         };
         match written {
             Ok(map) => Ok(Kept {
-                state: Some(state),
+                state,
+                security,
                 version: map.metadata.resource_version,
             }),
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
@@ -116,10 +151,10 @@ impl Keeper {
         }
     }
 
-    /// Puts the state back to what it was; without one, there was none.
+    /// Puts the state of the access policy back to what it was; without one, there was none.
     pub async fn restore(&self, kept: &Kept, state: Option<LastApplied>) -> Result<Kept, Error> {
-        if let Some(state) = state {
-            return self.write(kept, state).await;
+        if state.is_some() || kept.security.is_some() {
+            return self.keep(kept, state, kept.security.clone()).await;
         }
         let parameters = DeleteParams::default().preconditions(Preconditions {
             resource_version: kept.version.clone(),

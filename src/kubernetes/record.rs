@@ -4,10 +4,14 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 
 use super::error::Error;
+use crate::policy::fine_grained::mapping::AppliedSecurity;
 use crate::policy::ownership::LastApplied;
 
-/// The key of the `ConfigMap` that holds the state.
+/// The key of the `ConfigMap` that holds the state of the access policy.
 pub const KEY: &str = "state.json";
+
+/// The key that holds the state of the security plugin's mappings.
+pub const SECURITY_KEY: &str = "security.json";
 
 /// Names the `ConfigMap` of a domain.
 #[must_use]
@@ -15,10 +19,21 @@ pub fn name(domain: &str) -> String {
     format!("domain-state.{domain}")
 }
 
-/// Reads the state out of its `ConfigMap`.
-pub fn parse(map: &ConfigMap) -> Result<LastApplied, serde_json::Error> {
-    let text = map.data.as_ref().and_then(|data| data.get(KEY));
-    serde_json::from_str(text.map(String::as_str).unwrap_or_default())
+/// What a `ConfigMap` holds: each state by itself, since either may be the first to be written.
+pub type Both = (Option<LastApplied>, Option<AppliedSecurity>);
+
+/// Reads the states out of their `ConfigMap`.
+pub fn parse(map: &ConfigMap) -> Result<Both, serde_json::Error> {
+    let text = |key: &str| map.data.as_ref().and_then(|data| data.get(key));
+    let security = text(SECURITY_KEY);
+    let security: Option<AppliedSecurity> =
+        security.map(|it| serde_json::from_str(it)).transpose()?;
+    let state = match text(KEY) {
+        // A map that holds neither was damaged.
+        None if security.is_none() => Some(serde_json::from_str("")?),
+        state => state.map(|it| serde_json::from_str(it)).transpose()?,
+    };
+    Ok((state, security))
 }
 
 /// Reads a domain's state; `None` where the operator never wrote one.
@@ -33,7 +48,7 @@ pub async fn read(
         .get_opt(&name)
         .await
         .map_err(Error::of("read the operator's record"))?;
-    found
-        .map(|map| parse(&map).map_err(|_| Error::Record(format!("{namespace}/{name}"))))
-        .transpose()
+    let damaged = |_| Error::Record(format!("{namespace}/{name}"));
+    let both = found.map(|map| parse(&map).map_err(damaged)).transpose()?;
+    Ok(both.and_then(|(state, _)| state))
 }

@@ -60,6 +60,7 @@ fn over(field: impl Into<String>, rule: impl Into<String>) -> Rejection {
 /// Checks that a grant asks for no more than its ceiling.
 pub(super) fn check(
     grant: &ValidatedGrant,
+    domain: &Domain,
     limits: &Limits,
     now: Timestamp,
 ) -> Result<(), Rejection> {
@@ -91,6 +92,9 @@ pub(super) fn check(
             "spec.identityPolicy",
             "the ceiling does not allow identity policies (identityPolicies)",
         ));
+    }
+    for (index, role) in grant.security_roles.iter().enumerate() {
+        check_security_role(role, index, domain, limits, namespace)?;
     }
     match (grant.expires_at, limits.max_duration) {
         // The message has no time of its own: it would change with every look.
@@ -230,6 +234,55 @@ fn check_principal(
         }
         Principal::ServiceAccount(_) => Ok(()),
     }
+}
+
+/// The roles of the security plugin that only its own administrators have.
+const PROTECTED: [&str; 2] = ["all_access", "security_manager"];
+
+fn check_security_role(
+    role: &str,
+    index: usize,
+    domain: &Domain,
+    limits: &Limits,
+    namespace: &str,
+) -> Result<(), Rejection> {
+    let field = || format!("spec.securityRoles[{index}]");
+    if names_security_role(limits, role) {
+        return Ok(());
+    }
+    if PROTECTED.contains(&role) || domain.protected_roles.iter().any(|it| it == role) {
+        return Err(over(
+            field(),
+            format!(
+                "{role:?} is a protected role: the ceiling has to name it in full (securityRoles), without a wildcard"
+            ),
+        ));
+    }
+    let mut patterns = limits.security_roles.iter();
+    let covered = patterns.any(|it| glob::matches(&it.replace(TEMPLATE, namespace), role));
+    if covered {
+        return Ok(());
+    }
+    Err(over(
+        field(),
+        format!("{role:?} is not among the roles that the ceiling allows (securityRoles)"),
+    ))
+}
+
+/// Tells whether a ceiling names a role of the security plugin in full.
+fn names_security_role(limits: &Limits, role: &str) -> bool {
+    limits.security_roles.iter().any(|it| it == role)
+}
+
+/// Tells whether the ceiling for a grant names a role of the security plugin in full.
+#[must_use]
+pub fn names_role(
+    domain: &Domain,
+    namespace: &str,
+    labels: Option<&BTreeMap<String, String>>,
+    role: &str,
+) -> bool {
+    limits(domain, namespace, labels).is_ok_and(|limits| names_security_role(limits, role))
 }
 
 /// Tells whether a ceiling allows a role or a user by name.

@@ -46,6 +46,10 @@ pub struct Domain {
     pub mode: PolicyMode,
     /// Whether the manifest says that the domain has fine-grained access control.
     pub fine_grained: bool,
+    /// How the mappings of the security plugin are managed.
+    pub security_mode: PolicyMode,
+    /// Roles of the security plugin that no pattern of a ceiling covers.
+    pub protected_roles: Vec<String>,
     /// The master user of the domain, whom no write may shut out.
     pub master_user: Option<EntityArn>,
     /// Who may grant.
@@ -161,6 +165,7 @@ impl Domain {
         if !broken.is_empty() {
             return Err(broken);
         }
+        let security = spec.fine_grained_access.clone().unwrap_or_default();
         Ok(Self {
             name,
             arn: DomainArn::new(&spec.region, &spec.account_id, &spec.domain_name),
@@ -170,6 +175,8 @@ impl Domain {
             assume_role,
             mode: spec.access_policy.mode,
             fine_grained: spec.fine_grained_access.is_some(),
+            security_mode: security.mode,
+            protected_roles: security.protected_roles,
             master_user,
             consent,
             deletion_policy: spec.deletion_policy.unwrap_or_default(),

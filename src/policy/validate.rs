@@ -17,6 +17,7 @@ use crate::api::condition::Reason;
 
 pub(super) mod bounds;
 mod principal;
+mod security_role;
 
 use self::principal::Parsed;
 pub use self::principal::{Principal, ServiceAccount};
@@ -61,6 +62,8 @@ pub struct DomainFacts {
     pub vpc: bool,
     /// Whether the domain has fine-grained access control.
     pub fine_grained: bool,
+    /// The longest name that the domain's security plugin takes, where it says one.
+    pub name_limit: Option<usize>,
     /// Whether requests may name indexes in their body although the path names others
     /// (`rest.action.multi.allow_explicit_index`; the service's default is yes).
     pub explicit_index_forbidden: bool,
@@ -98,6 +101,8 @@ pub struct ValidatedGrant {
     pub paths: Vec<String>,
     /// Under which conditions.
     pub restrictions: Restrictions,
+    /// The roles of the security plugin that the principals are mapped to.
+    pub security_roles: Vec<String>,
     /// Whether identity policies are attached too.
     pub attach_identity_policy: bool,
     /// Until when, by the spec or by the ceiling.
@@ -164,7 +169,7 @@ pub fn grant(
         unresolved,
     } = shape(object, domain, facts, accounts)?;
     let limits = consent::limits(domain, &grant.key.namespace, labels)?;
-    consent::check(&grant, limits, now)?;
+    consent::check(&grant, domain, limits, now)?;
     if let Some(most) = limits.max_duration {
         let created = grant.created.unwrap_or(now);
         grant.expires_at = Some(grant.expires_at.unwrap_or(end_of(created, most)));
@@ -237,18 +242,12 @@ pub(super) fn shape(
         check_path(path)
             .map_err(|rule| Rejection::invalid(format!("spec.paths[{index}]"), rule))?;
     }
-    if !spec.security_roles.is_empty() {
-        return Err(Rejection::new(
-            Reason::Unsupported,
-            "spec.securityRoles",
-            "this version of the operator does not write role mappings: leave securityRoles out and map the principals in the security plugin",
-        ));
-    }
     let restrictions = restrictions(spec.conditions.as_ref(), facts)?;
     let Parsed {
         principals,
         unresolved,
     } = principal::all(&spec.principals, &key, domain, &restrictions, accounts)?;
+    security_role::check(&spec.security_roles, &principals, facts)?;
     let attach = spec.identity_policy == Some(IdentityPolicyMode::Attach);
     if attach {
         principal::check_attachable(&principals, domain)?;
@@ -265,6 +264,7 @@ pub(super) fn shape(
         access,
         paths: spec.paths.clone(),
         restrictions,
+        security_roles: spec.security_roles.clone(),
         attach_identity_policy: attach,
         expires_at: spec.expires_at.as_ref().map(|time| time.0),
         key,

@@ -13,28 +13,10 @@ use super::client::Plugin;
 use super::error::Error;
 use super::tries::Tries;
 use crate::policy::fine_grained::entity::{Entity, EntityKind};
+use crate::policy::fine_grained::mapping::Entries;
 
-/// The lists of a mapping that the operator writes.
-pub const USERS: &str = "users";
-/// IAM roles are backend roles to the plugin.
-pub const BACKEND_ROLES: &str = "backend_roles";
 /// All lists of a mapping.
 const LISTS: [&str; 4] = ["users", "backend_roles", "hosts", "and_backend_roles"];
-
-/// Entries of a mapping.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Entries {
-    /// ARNs of IAM users.
-    pub users: BTreeSet<String>,
-    /// ARNs of IAM roles.
-    pub backend_roles: BTreeSet<String>,
-}
-
-impl Entries {
-    fn lists(&self) -> [(&'static str, &BTreeSet<String>); 2] {
-        [(USERS, &self.users), (BACKEND_ROLES, &self.backend_roles)]
-    }
-}
 
 /// Adds entries to a role's mapping, which is made where there is none.
 ///
@@ -228,8 +210,8 @@ fn taken(before: &Value, after: Option<&Value>, entries: &Entries) -> Entries {
         gone.take(missed.count()).map(str::to_owned).collect()
     };
     Entries {
-        users: lost(USERS, &entries.users),
-        backend_roles: lost(BACKEND_ROLES, &entries.backend_roles),
+        users: lost("users", &entries.users),
+        backend_roles: lost("backend_roles", &entries.backend_roles),
     }
 }
 

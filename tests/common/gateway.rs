@@ -15,7 +15,11 @@
 //! that allows them everything, as the operator's documentation asks for; every other role has its
 //! inline policies.
 
-#![allow(dead_code, reason = "every test binary uses another part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "every test binary uses another part of it"
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -32,6 +36,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -41,10 +46,12 @@ use super::fake_aws::{Asked, Caller, FakeAws, Gate, action};
 use super::opensearch::{Node, ROLES, USER};
 use super::tripwire::{Entry, Passing, Then};
 
+mod ask;
 mod listener;
 pub(crate) mod trouble;
 
-pub(crate) use self::listener::{authority, tls_client};
+pub(crate) use self::ask::ask;
+pub(crate) use self::listener::authority;
 pub(crate) use self::trouble::{Trouble, Troubles};
 
 /// The largest body that a domain takes.
@@ -56,6 +63,7 @@ const SECURITY_API: &str = "/_plugins/_security/api/";
 /// A request that came to the gateway.
 #[derive(Clone, Debug)]
 pub(crate) struct Passed {
+    pub(crate) at: Timestamp,
     pub(crate) method: Method,
     pub(crate) path: String,
     /// The ARN of the caller; none if it did not sign.
@@ -68,6 +76,16 @@ pub(crate) struct Passed {
 }
 
 impl Passed {
+    /// Tells whether it changes a mapping, on behalf of a user, by the operator's program: tests
+    /// themselves ask for one thing at a time.
+    pub(crate) fn is_mapping_by(&self, user: &str) -> bool {
+        let by = |arn: &String| arn.ends_with(&format!(":user/{user}"));
+        let mapping = self
+            .path
+            .starts_with(&format!("{SECURITY_API}rolesmapping"));
+        mapping && self.method != Method::GET && self.caller.as_ref().is_some_and(by)
+    }
+
     /// Names what the request changes in the security plugin.
     pub(crate) fn security_write(&self) -> Option<String> {
         let place = self.path.strip_prefix(SECURITY_API)?;
@@ -179,6 +197,7 @@ async fn serve(
         return refusal(StatusCode::PAYLOAD_TOO_LARGE, &message);
     };
     let mut passed = Passed {
+        at: Timestamp::now(),
         method: parts.method.clone(),
         path: parts.uri.path().to_owned(),
         caller: None,

@@ -40,6 +40,7 @@ use tokio::sync::OnceCell;
 
 use super::cluster::Cluster;
 use super::fake_aws::FakeAws;
+use super::gateway::authority;
 use super::process::Process;
 use chronicle::Chronicle;
 
@@ -377,6 +378,7 @@ impl Parts {
         let (access_key_id, secret_access_key) = credentials;
         let mut command = Command::new(env!("CARGO_BIN_EXE_opensearch-access"));
         command.args(["controller", "--admin-address", "127.0.0.1:0"]);
+        command.arg("--domain-ca").arg(authority());
         command.args(options);
         for (name, _) in std::env::vars_os().filter(|(name, _)| leads_elsewhere(name)) {
             command.env_remove(name);

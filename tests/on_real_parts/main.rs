@@ -27,4 +27,5 @@ mod oracle;
 mod outages;
 mod proxy;
 mod reconcile;
+mod roles;
 mod security_plugin;

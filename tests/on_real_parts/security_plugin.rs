@@ -14,8 +14,9 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_opensearch::config::{Credentials as SdkCredentials, SharedCredentialsProvider};
 use opensearch_access::aws::session::{SessionKey, Sessions};
 use opensearch_access::aws::supervisor::Supervisor;
-use opensearch_access::policy::fine_grained::entity::Engine;
+use opensearch_access::policy::fine_grained::entity::{Engine, EntityKind};
 use opensearch_access::security::client::{Connections, Plugin};
+use opensearch_access::security::error::Error;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -118,6 +119,19 @@ impl Domain {
             REGION,
             engine,
         )
+    }
+}
+
+/// Patches the mappings, again where another test's write comes between.
+async fn patched(plugin: &Plugin, patch: &Value) {
+    loop {
+        match plugin.patch(EntityKind::Mapping, patch).await {
+            Err(Error::Conflict) => {}
+            done => {
+                done.unwrap();
+                return;
+            }
+        }
     }
 }
 

@@ -15,8 +15,11 @@ mod common {
     pub(crate) mod cluster;
     pub(crate) mod connection;
     pub(crate) mod fake_aws;
+    pub(crate) mod gateway;
+    pub(crate) mod opensearch;
     pub(crate) mod operator;
     pub(crate) mod oracle;
+    pub(crate) mod parts;
     pub(crate) mod process;
     pub(crate) mod tripwire;
 }

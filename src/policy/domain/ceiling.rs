@@ -34,6 +34,8 @@ pub struct Limits {
     pub service_accounts: bool,
     /// Bounds of addresses.
     pub source_ips: Vec<IpNet>,
+    /// Patterns of roles of the security plugin, with `{{namespace}}` still in them.
+    pub security_roles: Vec<String>,
     /// Whether unsigned access may be granted.
     pub anonymous: bool,
     /// Whether identity policies may be attached.
@@ -101,6 +103,7 @@ pub(super) fn parse(ceiling: &Ceiling, field: &str) -> Result<Limits, Vec<Reject
             organization_ids: principals.organization_ids,
             service_accounts: principals.service_accounts.unwrap_or_default(),
             source_ips,
+            security_roles: ceiling.security_roles.clone(),
             anonymous,
             identity_policies: ceiling.identity_policies.unwrap_or_default(),
             max_grants,

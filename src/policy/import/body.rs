@@ -89,6 +89,7 @@ impl Body {
             access,
             paths: self.paths.clone(),
             restrictions: Restrictions::default(),
+            security_roles: Vec::new(),
             attach_identity_policy: false,
             expires_at: None,
         };

@@ -194,6 +194,9 @@ pub(crate) fn authorised(grant: &Value, domain: &Value) -> Option<Timestamp> {
                 let mut asked = list(&spec["conditions"]["sourceIps"]).map(block);
                 asked.all(|it| list(value).any(|bound| block(bound).contains(&it)))
             }
+            "securityRoles" => {
+                list(&spec["securityRoles"]).all(|it| is_like(it, value, &namespace))
+            }
             "identityPolicies" => value == true || spec["identityPolicy"] != "Attach",
             // Unsigned requests come last; how many there may be is no question of one grant.
             "anonymous" | "maxGrants" => true,
@@ -210,9 +213,26 @@ pub(crate) fn authorised(grant: &Value, domain: &Value) -> Option<Timestamp> {
             return None;
         }
     }
+    let maps = list(&spec["securityRoles"]).next().is_some();
+    if maps && !ceiling.contains_key("securityRoles") {
+        return None;
+    }
     let unsigned = list(&spec["principals"]).any(|it| !it["anonymous"].is_null());
     let allowed = ceiling.get("anonymous") == Some(&Value::Bool(true));
     (!unsigned || allowed).then(|| ends.into_iter().min().unwrap_or(Timestamp::MAX))
+}
+
+/// Tells whether a role is among those that a ceiling names, in full or up to a `*`.
+fn is_like(role: &Value, bounds: &Value, namespace: &str) -> bool {
+    let role = text(role);
+    let protected = ["all_access", "security_manager"].contains(&role.as_str());
+    list(bounds).filter_map(Value::as_str).any(|bound| {
+        let bound = bound.replace("{{namespace}}", namespace);
+        match bound.strip_suffix('*') {
+            Some(start) => !protected && role.starts_with(start),
+            None => role == bound,
+        }
+    })
 }
 
 /// Exact actions are none too many where everything is allowed.

@@ -290,7 +290,7 @@ impl<'a> Server<'a> {
 
 /// Why a legal object is not granted all the same: this version does not do it, or AWS would have to
 /// be asked.
-const BEYOND: [Reason; 2] = [Reason::Unsupported, Reason::PrincipalUnknown];
+const BEYOND: [Reason; 1] = [Reason::PrincipalUnknown];
 
 /// Why the operator does not take an object.
 #[derive(Debug)]
@@ -314,7 +314,11 @@ pub(super) fn validated(object: &Value) -> Result<(), Refusal> {
     validate::grant(
         &grant,
         &generous_domain(),
-        DomainFacts::default(),
+        // What a manifest does not say is as a grant may need it.
+        DomainFacts {
+            fine_grained: true,
+            ..DomainFacts::default()
+        },
         &Resolutions::default(),
         Some(&labels),
         now,
@@ -333,6 +337,7 @@ fn generous_domain() -> Domain {
             "sourceIps": ["0.0.0.0/0", "::/0"],
             "anonymous": true,
             "identityPolicies": true,
+            "securityRoles": ["*"],
         },
     });
     let object = Place::Consent.object("cel", &patch);

@@ -55,6 +55,28 @@ super::cases! {
             {"principals": [{"anonymous": {}}], "conditions": {"sourceIps": ["198.51.100.7"]}},
         ],
     }
+    security_roles_are_for_principals_that_can_be_mapped: Grant "" {
+        rule: "securityRoles map IAM roles, IAM users and service accounts: put account and \
+               anonymous principals into another grant",
+        broken: [
+            {"securityRoles": ["a"], "principals": [{"account": {"id": "111122223333"}}]},
+            {"securityRoles": ["a"], "principals": [{"iamRole": {"arn": ROLE}}, {"anonymous": {}}],
+                "conditions": {"sourceIps": ["198.51.100.7"]}},
+        ],
+        legal: [
+            {"securityRoles": ["a"]},
+            {"securityRoles": [], "principals": [{"account": {"id": "111122223333"}}]},
+        ],
+    }
+    security_roles_are_named_in_full: Grant "securityRoles" {
+        rule: "must be names of roles, without wildcards",
+        broken: [
+            {"securityRoles": ["team-*"]},
+            {"securityRoles": ["a", "te?m"]},
+            {"securityRoles": ["/team-.*/"]},
+        ],
+        legal: [{"securityRoles": ["team-a.reader", "kibana user", "a/b"]}],
+    }
     identity_policies_are_attached_to_roles_only: Grant "" {
         rule: "identityPolicy Attach writes to IAM roles: every principal must be an iamRole or a \
                serviceAccount",

@@ -59,7 +59,7 @@ async fn what_no_domain_could_grant_is_refused() {
         (
             "security-roles",
             json!({"principals": role(&a), "securityRoles": ["reader"]}),
-            "Unsupported",
+            "NoFineGrainedAccess",
             &["spec.securityRoles"],
         ),
         (

@@ -7,7 +7,7 @@ use opensearch_access::security::client::Patched;
 use opensearch_access::security::error::Error;
 use serde_json::{Value, json};
 
-use super::{Domain, role, shared_node};
+use super::{Domain, patched, role, shared_node};
 use crate::common::gateway::Trouble;
 use axum::http::{Method, StatusCode};
 
@@ -117,7 +117,7 @@ async fn a_mapping_outlives_its_role() {
         .await
         .unwrap();
     let patch = json!([{"op": "add", "path": format!("/{name}"), "value": {"users": ["a"]}}]);
-    plugin.patch(Mapping, &patch).await.unwrap();
+    patched(&plugin, &patch).await;
     plugin.delete(Role, name).await.unwrap();
     assert!(plugin.read().await.unwrap().mappings.contains_key(name));
     plugin.delete(Mapping, name).await.unwrap();

@@ -1,15 +1,12 @@
 //! The gateway's own walls: the signature, the access policy, and the plugin behind them.
 
-use axum::body::Body;
-use axum::http::{Method, Request};
-use http_body_util::BodyExt;
-use opensearch_access::policy::fine_grained::entity::EntityKind::{Mapping, Role};
-use opensearch_access::sigv4::{self, Credentials as Keys, Payload, Signer, Target};
+use axum::http::Method;
+use opensearch_access::policy::fine_grained::entity::EntityKind::Role;
 use serde_json::{Value, json};
 
-use super::{ACCOUNT, Domain, REGION, role, shared_node};
+use super::{ACCOUNT, Domain, REGION, patched, role, shared_node};
 use crate::common::fake_aws::Credentials;
-use crate::common::gateway::tls_client;
+use crate::common::gateway::ask;
 
 impl Domain {
     /// Lets a role in on some paths.
@@ -29,38 +26,7 @@ impl Domain {
         path: &str,
         body: &Value,
     ) -> (u16, Value) {
-        let body = if body.is_null() {
-            String::new()
-        } else {
-            body.to_string()
-        };
-        let host = self.gateway.endpoint();
-        let target = Target::parse(path.as_bytes()).unwrap();
-        let mut request = Request::builder()
-            .method(method.clone())
-            .uri(format!("https://{host}{}", target.as_sent()))
-            .header("content-type", "application/json");
-        if let Some(keys) = keys {
-            let token = keys.session_token.clone();
-            let made = Keys::new(&keys.access_key_id, &keys.secret_access_key, token);
-            let signed = Signer::new(made.unwrap(), REGION, "es").sign(
-                &sigv4::Request {
-                    method: method.as_str(),
-                    host: &host,
-                    target: &target,
-                    payload: Payload::of(body.as_bytes()),
-                },
-                jiff::Timestamp::now(),
-            );
-            for (name, value) in signed.headers() {
-                request = request.header(name, value);
-            }
-        }
-        let request = request.body(Body::from(body)).unwrap();
-        let answer = tls_client().request(request).await.unwrap();
-        let status = answer.status().as_u16();
-        let said = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&said).unwrap_or_default())
+        ask(&self.gateway, keys, REGION, method, path, body).await
     }
 }
 
@@ -111,7 +77,7 @@ async fn the_policy_then_the_plugin_decide() {
     plugin.put(Role, "door.reader", &reader).await.unwrap();
     let arn = format!("arn:aws:iam::{ACCOUNT}:role/door-reader");
     let patch = json!([{"op": "add", "path": "/door.reader", "value": {"backend_roles": [arn]}}]);
-    plugin.patch(Mapping, &patch).await.unwrap();
+    patched(&plugin, &patch).await;
     let (status, said) = reads("/door-a-1/_search").await;
     assert_eq!(
         (status, &said["hits"]["total"]["value"]),

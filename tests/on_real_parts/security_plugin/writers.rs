@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use axum::http::Method;
-use opensearch_access::policy::fine_grained::entity::EntityKind::{Mapping, Role};
+use opensearch_access::policy::fine_grained::entity::EntityKind::Role;
+use opensearch_access::policy::fine_grained::mapping::Entries;
 use opensearch_access::security::client::Plugin;
-use opensearch_access::security::mapping::{self, Entries};
+use opensearch_access::security::mapping;
 use serde_json::json;
 
-use super::{Domain, PATIENCE, role, shared_node};
+use super::{Domain, PATIENCE, patched, role, shared_node};
 use crate::common::gateway::Trouble;
 use crate::common::opensearch::Node;
 
@@ -45,7 +46,7 @@ async fn what_others_wrote_into_a_mapping_stays() {
     let theirs = json!({"backend_roles": ["theirs"], "hosts": ["h"], "and_backend_roles": ["b"],
         "description": "d"});
     let patch = json!([{"op": "add", "path": format!("/{name}"), "value": theirs}]);
-    plugin.patch(Mapping, &patch).await.unwrap();
+    patched(&plugin, &patch).await;
     let ours = entries(&["ann"], &["one", "two"]);
     mapping::add(&plugin, name, &ours).await.unwrap();
     mapping::add(&plugin, name, &ours).await.unwrap();
