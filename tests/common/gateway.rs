@@ -26,6 +26,7 @@
     reason = "an expectation that fails here is a failed test"
 )]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -43,7 +44,7 @@ use tokio::task::JoinHandle;
 use self::listener::{Encrypted, Peer};
 use super::connection::Switch;
 use super::fake_aws::{Asked, Caller, FakeAws, Gate, action};
-use super::opensearch::{Node, ROLES, USER};
+use super::opensearch::{MASTER, Node, ROLES, USER};
 use super::tripwire::{Entry, Passing, Then};
 
 mod ask;
@@ -89,7 +90,7 @@ impl Passed {
     /// Names what the request changes in the security plugin.
     pub(crate) fn security_write(&self) -> Option<String> {
         let place = self.path.strip_prefix(SECURITY_API)?;
-        (self.method != Method::GET).then(|| format!("{} {place}", self.method))
+        (self.method != Method::GET).then(|| format!("{}-{place}", self.method))
     }
 }
 
@@ -100,6 +101,9 @@ pub(crate) struct Gateway {
     server: JoinHandle<()>,
 }
 
+/// Who has which role, by the role's name.
+pub(crate) type Mappings = BTreeMap<String, BTreeSet<String>>;
+
 struct Inner {
     /// The domain's name, which the tripwires go by.
     name: String,
@@ -108,6 +112,8 @@ struct Inner {
     client: Client<HttpConnector, Body>,
     troubles: Troubles,
     passed: Mutex<Vec<Passed>>,
+    /// What the mappings of the domain's own roles (`NAME.…`) were after each write of mappings.
+    mappings: Mutex<Vec<(Timestamp, Mappings)>>,
 }
 
 /// Returns a client of what listens without encryption.
@@ -129,6 +135,7 @@ impl Gateway {
             client: plain_client(),
             troubles: Troubles::default(),
             passed: Mutex::default(),
+            mappings: Mutex::default(),
         });
         let service = axum::Router::new()
             .fallback(serve)
@@ -159,6 +166,21 @@ impl Gateway {
         self.inner.passed().clone()
     }
 
+    /// Returns what the mappings of the domain's own roles, `NAME.…`, were after each write.
+    pub(crate) fn history(&self) -> Vec<(Timestamp, Mappings)> {
+        let history = self.inner.mappings.lock();
+        history.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns what they are now.
+    pub(crate) fn mappings(&self) -> Mappings {
+        let history = self.history();
+        history
+            .last()
+            .map(|(_, now)| now.clone())
+            .unwrap_or_default()
+    }
+
     /// Returns what was written to the security plugin, refused writes included.
     pub(crate) fn security_writes(&self) -> Vec<String> {
         let passed = self.passed();
@@ -173,6 +195,35 @@ impl Drop for Gateway {
 }
 
 impl Inner {
+    /// Writes down what the mappings of the domain's own roles are, past all walls.
+    async fn note_mappings(&self) {
+        let url = format!("{}{SECURITY_API}rolesmapping", self.node.url());
+        let request = axum::http::Request::get(url)
+            .header("x-forwarded-for", "127.0.0.1")
+            .header(USER, MASTER)
+            .body(Body::empty())
+            .unwrap();
+        let Ok(answer) = self.client.request(request).await else {
+            return;
+        };
+        let body = to_bytes(Body::new(answer.into_body()), LARGEST_BODY).await;
+        let read: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
+        let own = format!("{}.", self.name);
+        let mappings = read.as_object().into_iter().flatten();
+        let mappings = mappings.filter(|(role, _)| role.starts_with(&own));
+        let entries = |mapping: &Value| {
+            let lists = ["users", "backend_roles"].map(|list| mapping[list].as_array().cloned());
+            let entries = lists.into_iter().flatten().flatten();
+            entries
+                .filter_map(|it| it.as_str().map(str::to_owned))
+                .collect()
+        };
+        let now = mappings.map(|(role, mapping)| (role.clone(), entries(mapping)));
+        let now = (Timestamp::now(), now.collect());
+        let history = self.mappings.lock();
+        history.unwrap_or_else(PoisonError::into_inner).push(now);
+    }
+
     fn passed(&self) -> std::sync::MutexGuard<'_, Vec<Passed>> {
         self.passed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -282,6 +333,9 @@ async fn pass(
         }
         None => Some(forward(inner, parts, body, caller.as_ref()).await),
     };
+    if passed.security_write().is_some() {
+        inner.note_mappings().await;
+    }
     let Entry::Last(then) = entry else {
         return answer;
     };

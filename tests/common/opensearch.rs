@@ -14,7 +14,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -33,6 +33,18 @@ pub(crate) const MASTER: &str = "master";
 /// How long a start may take; it takes about six seconds on an idle machine.
 const PATIENCE: Duration = Duration::from_mins(3);
 const POLL: Duration = Duration::from_millis(100);
+
+/// Returns one node for all who ask while anybody has it: each keeps to names of its own.
+pub(crate) async fn shared_node() -> Arc<Node> {
+    static SHARED: tokio::sync::Mutex<Weak<Node>> = tokio::sync::Mutex::const_new(Weak::new());
+    let mut shared = SHARED.lock().await;
+    if let Some(node) = shared.upgrade() {
+        return node;
+    }
+    let node = Arc::new(Node::start().await);
+    *shared = Arc::downgrade(&node);
+    node
+}
 
 /// A node, gone when it is dropped.
 pub(crate) struct Node {

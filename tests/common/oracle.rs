@@ -24,7 +24,7 @@
 
 #![allow(dead_code, reason = "every test binary uses another part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
@@ -140,6 +140,50 @@ pub(crate) fn judge_inline(case: &Case<'_>, account: &str, calls: &[Call]) -> Ju
         }
     }
     judgement
+}
+
+/// Who had which role after each write, by the role's name.
+pub(crate) type MappingHistory = [(Timestamp, BTreeMap<String, BTreeSet<String>>)];
+
+/// Judges what the mappings of a domain's own roles were after each write: nobody is in them but for
+/// others (`theirs…`), who stay, and those whom a grant maps.
+pub(crate) fn judge_mappings(case: &Case<'_>, history: &MappingHistory) -> Judgement {
+    let timeline = Timeline::of(case.name, case.fine_grained, case.sightings);
+    let mut judgement = Judgement::default();
+    let mut before: BTreeSet<(String, String)> = BTreeSet::new();
+    for (at, mappings) in history {
+        judgement.versions += 1;
+        let pairs = mappings.iter().flat_map(|(role, entries)| {
+            let entries = entries.iter();
+            entries.map(move |entry| (role.clone(), entry.clone()))
+        });
+        let now: BTreeSet<(String, String)> = pairs.collect();
+        let theirs = |pair: &&(String, String)| pair.1.starts_with("theirs");
+        for lost in before.difference(&now).filter(theirs) {
+            let lost = format!("{}: another's entry is lost: {lost:?}", case.name);
+            judgement.violations.push(lost);
+        }
+        for added in now.difference(&before).filter(|it| !theirs(it)) {
+            let spans = timeline.mapped.get(added).map_or(&[][..], Vec::as_slice);
+            if !during(spans, *at - case.stale, *at) {
+                let added = format!("{}: nobody is authorised to {added:?}", case.name);
+                judgement.violations.push(added);
+            }
+        }
+        before = now;
+    }
+    judgement
+}
+
+/// Returns what the mappings of a domain's own roles should be at the end.
+pub(crate) fn wanted_mappings(case: &Case<'_>) -> BTreeSet<(String, String)> {
+    let timeline = Timeline::of(case.name, case.fine_grained, case.sightings);
+    let open = |span: &Span| span.from <= case.end && span.until.is_none_or(|it| it > case.end);
+    let open = timeline
+        .mapped
+        .iter()
+        .filter(|(_, spans)| spans.iter().any(open));
+    open.map(|(pair, _)| pair.clone()).collect()
 }
 
 /// Tells whether something was authorised at any moment of a time.

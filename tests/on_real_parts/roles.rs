@@ -12,10 +12,9 @@ use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::security_plugin::shared_node;
 use crate::common::fake_aws::{Credentials, DomainOptions};
 use crate::common::gateway::{Gateway, Trouble, ask};
-use crate::common::opensearch::Node;
+use crate::common::opensearch::{Node, shared_node};
 use crate::common::operator::scene::{Scene, condition};
 use crate::common::operator::{ACCOUNT, PATIENCE, REGION, World};
 

@@ -6,7 +6,7 @@
     reason = "an expectation that fails here is a failed test"
 )]
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -18,11 +18,10 @@ use opensearch_access::policy::fine_grained::entity::{Engine, EntityKind};
 use opensearch_access::security::client::{Connections, Plugin};
 use opensearch_access::security::error::Error;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
 use crate::common::fake_aws::{Credentials, DomainOptions, FakeAws};
 use crate::common::gateway::{Gateway, authority};
-use crate::common::opensearch::Node;
+use crate::common::opensearch::{Node, shared_node};
 
 mod answers;
 mod door;
@@ -30,18 +29,6 @@ mod writers;
 
 const ACCOUNT: &str = "111122223333";
 const REGION: &str = "eu-west-1";
-
-/// One node for all tests that run at a time: each keeps to names of its own.
-pub(crate) async fn shared_node() -> Arc<Node> {
-    static SHARED: Mutex<Weak<Node>> = Mutex::const_new(Weak::new());
-    let mut shared = SHARED.lock().await;
-    if let Some(node) = shared.upgrade() {
-        return node;
-    }
-    let node = Arc::new(Node::start().await);
-    *shared = Arc::downgrade(&node);
-    node
-}
 
 /// A domain with a node behind its gateway.
 struct Domain {

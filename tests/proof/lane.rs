@@ -10,6 +10,7 @@
 //! off from that domain right behind the point's write, and it is killed once all of them are. What
 //! one domain sees of that is an operator that died right after the write.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 use super::snapshot;
 use super::workload::Workload;
+use crate::common::opensearch::shared_node;
 use crate::common::operator::scene::Scene;
 use crate::common::operator::wired::{Leads, Wired};
 use crate::common::operator::{ACCOUNT, World, together};
@@ -194,7 +196,10 @@ impl Lane {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = Box::leak(format!("sweep{number}").into_boxed_str());
         let scene = Scene::in_world(self.world.again(), name, workload.options()).await;
-        let scene = scene.unjudged("a lane judges by itself, and forgets");
+        let mut scene = scene.unjudged("a lane judges by itself, and forgets");
+        if workload.maps() {
+            scene = scene.with_node(shared_node().await, &["one", "two"]).await;
+        }
         workload.prepare(&scene).await;
         scene
     }
@@ -249,9 +254,16 @@ impl Lane {
         } else {
             prepared["policy"] == end["policy"]
         };
+        let mapped = scene.gateway.as_ref().is_none_or(|gateway| {
+            let now = gateway.mappings().into_iter();
+            let pairs =
+                now.flat_map(|(role, who)| who.into_iter().map(move |it| (role.clone(), it)));
+            let pairs: BTreeSet<_> = pairs.collect();
+            pairs == oracle::wanted_mappings(&case(scene.name, &versions, &sightings))
+        });
         let (told, moved) = (&end["domain"]["ready"], prepared != end);
         let there = end["domain"].is_null() || told == "True" || !workload.is_written();
-        (!as_it_should || !there || !moved).then(|| {
+        (!as_it_should || !mapped || !there || !moved).then(|| {
             format!("{workload:?} ends wrong without a crash: {end}\n  wanted: {wanted:?}")
         })
     }
@@ -447,6 +459,11 @@ impl Lane {
             outcome
                 .judgement
                 .add(oracle::judge_inline(&case, ACCOUNT, &calls));
+            if let Some(gateway) = &scene.gateway {
+                let history = gateway.history();
+                let judged = oracle::judge_mappings(&case, &history);
+                outcome.judgement.add(judged);
+            }
             // Every update carries the policy and nothing else.
             scene.updates();
         }

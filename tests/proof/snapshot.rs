@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::common::gateway::Gateway;
 use crate::common::operator::meaning;
 use crate::common::operator::scene::{Scene, condition};
 use crate::common::operator::{ACCOUNT, OPERATOR_NAMESPACE};
@@ -41,6 +42,8 @@ pub(crate) fn of(scene: &Scene) -> Value {
         "domain": told(&chronicle.object("OpenSearchDomain", "", name)),
         "grants": grants,
         "record": kept(&record),
+        "mappings": scene.gateway.as_ref().map(Gateway::mappings),
+        "mapped": mapped(&record),
     });
     anonymous(&snapshot, name)
 }
@@ -92,6 +95,16 @@ fn kept(record: &Value) -> Value {
     state
 }
 
+/// The record of what is mapped.
+fn mapped(record: &Value) -> Value {
+    let text = record["data"]["security.json"].as_str().unwrap_or("null");
+    let state: Value = serde_json::from_str(text).unwrap_or_default();
+    let grants = state["grants"].as_object().cloned().unwrap_or_default();
+    let mut grants: Vec<Value> = grants.into_values().collect();
+    grants.sort_by_key(Value::to_string);
+    json!({"mappings": state["mappings"], "made": state["made"], "grants": grants})
+}
+
 /// Puts a word for the name of the domain wherever it stands.
 fn anonymous(value: &Value, name: &str) -> Value {
     let text = value.to_string().replace(name, "NAME");
@@ -100,7 +113,9 @@ fn anonymous(value: &Value, name: &str) -> Value {
 
 /// Says how two snapshots differ, member by member.
 pub(crate) fn difference(now: &Value, wanted: &Value) -> String {
-    let members = ["policy", "inline", "domain", "grants", "record"];
+    let members = [
+        "policy", "inline", "domain", "grants", "record", "mappings", "mapped",
+    ];
     let lines = members.iter().filter(|&&key| now[key] != wanted[key]);
     let lines = lines.map(|key| format!("{key}: {}\n  wanted: {}", now[*key], wanted[*key]));
     lines.collect::<Vec<_>>().join("\n")

@@ -39,10 +39,13 @@ pub(crate) enum Workload {
     Resumed,
     OthersWrote,
     Busy,
+    Mapped,
+    Remapped,
+    Unmapped,
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::FromNothing,
         Self::Adopted,
         Self::Added,
@@ -67,6 +70,9 @@ impl Workload {
         Self::Resumed,
         Self::OthersWrote,
         Self::Busy,
+        Self::Mapped,
+        Self::Remapped,
+        Self::Unmapped,
     ];
 
     pub(crate) fn options(self) -> DomainOptions {
@@ -74,8 +80,14 @@ impl Workload {
             Self::Busy => {
                 DomainOptions::default().processing(Period::For(Duration::from_millis(700)))
             }
+            _ if self.maps() => DomainOptions::default().fine_grained(),
             _ => DomainOptions::default(),
         }
+    }
+
+    /// Tells whether it is about roles of the security plugin.
+    pub(crate) fn maps(self) -> bool {
+        matches!(self, Self::Mapped | Self::Remapped | Self::Unmapped)
     }
 
     /// Returns the principals that do not exist and are asked for.
@@ -117,6 +129,10 @@ impl Workload {
                 let accounts = json!({"accounts": [ACCOUNT, ELSEWHERE]});
                 json!({"consent": [scene.consent(&json!({"principals": accounts}))]})
             }
+            _ if self.maps() => {
+                let roles = json!({"securityRoles": ["{{namespace}}.*"]});
+                json!({"consent": [scene.consent(&roles)]})
+            }
             _ => json!({}),
         };
         if !matches!(self, Self::FromNothing | Self::Adopted) {
@@ -133,7 +149,14 @@ impl Workload {
                 scene.grant("second", &narrow(scene)).await;
             }
             Self::Cured => scene.grant("bad", &to(scene, &["late"])).await,
-            Self::Attached => scene.grant("plain", &to(scene, &["a"])).await,
+            Self::Remapped | Self::Unmapped => {
+                scene.grant("first", &mapped(scene, "a", &["one"])).await;
+                scene.grant("second", &mapped(scene, "b", &["one"])).await;
+                scene
+                    .grant("third", &mapped(scene, "a", &["one", "two"]))
+                    .await;
+            }
+            Self::Attached | Self::Mapped => scene.grant("plain", &to(scene, &["a"])).await,
             Self::Detached | Self::DomainRevoked => {
                 scene.grant("kept", &attached(scene, "a")).await;
                 scene.grant("goes", &attached(scene, "b")).await;
@@ -257,6 +280,30 @@ impl Workload {
                 scene.grant("third", &to(scene, &["c"])).await;
                 scene.delete_grant("first").await;
             }
+            Self::Mapped | Self::Remapped | Self::Unmapped => self.act_on_roles(scene).await,
+        }
+    }
+
+    async fn act_on_roles(self, scene: &Scene) {
+        match self {
+            Self::Mapped => {
+                scene
+                    .grant("one", &mapped(scene, "b", &["one", "two"]))
+                    .await;
+                let change = mapped(scene, "a", &["one"]);
+                scene.change_grant("plain", &json!({"spec": change})).await;
+            }
+            Self::Remapped => {
+                let second = mapped(scene, "c", &["two"]);
+                scene.change_grant("second", &json!({"spec": second})).await;
+                let third = json!({"spec": {"securityRoles": null}});
+                scene.change_grant("third", &third).await;
+            }
+            Self::Unmapped => {
+                scene.delete_grant("second").await;
+                scene.delete_grant("third").await;
+            }
+            _ => {}
         }
     }
 
@@ -299,6 +346,13 @@ fn narrow(scene: &Scene) -> Value {
 fn attached(scene: &Scene, role: &str) -> Value {
     let mut spec = to(scene, &[role]);
     spec["identityPolicy"] = json!("Attach");
+    spec
+}
+
+fn mapped(scene: &Scene, role: &str, roles: &[&str]) -> Value {
+    let mut spec = to(scene, &[role]);
+    let roles = roles.iter().map(|role| format!("{}.{role}", scene.name));
+    spec["securityRoles"] = roles.collect();
     spec
 }
 

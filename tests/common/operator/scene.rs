@@ -1,15 +1,19 @@
 //! One domain of AWS and one namespace, both under the name of the test that they are for.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::Method;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
 
 use super::meaning::{self, Meaning};
 use super::{ACCOUNT, PATIENCE, REGION, World};
-use crate::common::fake_aws::DomainOptions;
+use crate::common::fake_aws::{Credentials, DomainOptions};
+use crate::common::gateway::{Gateway, ask};
+use crate::common::opensearch::Node;
 use crate::common::oracle::{self, Case, Judgement};
 
 /// How old the view may be from which something is added; generous, for busy machines.
@@ -20,6 +24,10 @@ pub(crate) struct Scene {
     pub(crate) world: World,
     /// The name of the domain, in AWS and in the cluster, and of the namespace.
     pub(crate) name: &'static str,
+    /// What stands before the domain's OpenSearch, where there is one.
+    pub(crate) gateway: Option<Gateway>,
+    /// The account that the domain is in.
+    account: &'static str,
     is_judged: bool,
 }
 
@@ -30,8 +38,42 @@ impl Scene {
         Self {
             world,
             name,
+            gateway: None,
+            account: ACCOUNT,
             is_judged,
         }
+    }
+
+    /// Says that the domain is in another account than most.
+    pub(crate) fn of_account(mut self, account: &'static str) -> Self {
+        self.account = account;
+        self
+    }
+
+    /// Puts an OpenSearch node behind the domain, and defines roles in it that are called after the
+    /// domain.
+    pub(crate) async fn with_node(mut self, node: Arc<Node>, roles: &[&str]) -> Self {
+        let gateway = Gateway::open(self.world.aws(), self.name, node).await;
+        let (access_key_id, secret_access_key) = self.world.aws().credentials(ACCOUNT);
+        let keys = Credentials {
+            access_key_id,
+            secret_access_key,
+            session_token: None,
+            expires: None,
+        };
+        for role in roles {
+            let path = format!("/_plugins/_security/api/roles/{}.{role}", self.name);
+            let body = json!({"index_permissions": [
+                {"index_patterns": ["x"], "allowed_actions": ["read"]}]});
+            // Another domain's write to the same node may come between.
+            while ask(&gateway, Some(&keys), REGION, Method::PUT, &path, &body)
+                .await
+                .0
+                >= 300
+            {}
+        }
+        self.gateway = Some(gateway);
+        self
     }
 
     /// Leaves the oracle out, which knows nothing of what the test is about: the word says of what.
@@ -157,9 +199,12 @@ impl Scene {
     /// Has the oracle judge what every version of the policy added, and what it took from others.
     /// How fast something is revoked is each test's own matter.
     fn judgement(&self) -> Judgement {
-        let Some((versions, fine_grained)) = self.world.aws().history(ACCOUNT, REGION, self.name)
-        else {
-            return Judgement::default();
+        let history = self.world.aws().history(self.account, REGION, self.name);
+        let Some((versions, fine_grained)) = history else {
+            panic!(
+                "{} has no domain to be judged: say so by unjudged",
+                self.name
+            );
         };
         oracle::judge(&Case {
             name: self.name,

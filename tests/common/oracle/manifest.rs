@@ -56,6 +56,17 @@ pub(crate) fn statements(spec: &Value, domain: &Value, fine_grained: bool) -> Ve
     found
 }
 
+/// Returns the pairs of a role and a principal that a grant's spec asks for.
+pub(crate) fn mapped(spec: &Value) -> Vec<(String, String)> {
+    let roles = list(&spec["securityRoles"]).map(text);
+    roles
+        .flat_map(|role| {
+            let principals = list(&spec["principals"]);
+            principals.map(move |principal| (role.clone(), spelled(principal)))
+        })
+        .collect()
+}
+
 fn spelled(principal: &Value) -> String {
     let account = &principal["account"]["id"];
     if let Some(account) = account.as_str() {

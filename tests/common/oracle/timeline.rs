@@ -51,6 +51,8 @@ pub(crate) struct Timeline {
     pub(crate) atoms: BTreeMap<String, Vec<Span>>,
     /// By atom, for grants that ask for identity policies too.
     pub(crate) attached: BTreeMap<String, Vec<Span>>,
+    /// By role and principal, for grants that ask for roles.
+    pub(crate) mapped: BTreeMap<(String, String), Vec<Span>>,
     domains: Vec<Domain>,
 }
 
@@ -90,6 +92,9 @@ impl Timeline {
             };
             let both = span.and(domain.span).and_then(|it| it.and(limit));
             let Some(span) = both else { continue };
+            for pair in manifest::mapped(&grant["spec"]) {
+                self.mapped.entry(pair).or_default().push(span);
+            }
             let asked = manifest::statements(&grant["spec"], &domain.spec, fine_grained);
             for atom in meaning::of_statements(&asked) {
                 if grant["spec"]["identityPolicy"] == "Attach" {
