@@ -67,6 +67,7 @@ pub struct Context {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     draining: AtomicBool,
+    looks: Mutex<HashMap<String, Instant>>,
     principals: Mutex<HashMap<EntityArn, (bool, Instant)>>,
     tries: Mutex<HashMap<String, u32>>,
     writes: Mutex<HashMap<String, Writes>>,
@@ -132,6 +133,7 @@ impl Context {
             unanswered: UnansweredWrites::default(),
             metrics,
             draining: AtomicBool::new(false),
+            looks: Mutex::default(),
             principals: Mutex::default(),
             tries: Mutex::default(),
             writes: Mutex::default(),
@@ -239,8 +241,27 @@ impl Context {
         (!left.is_zero()).then_some(left)
     }
 
+    /// Tells whether a domain's grants were not read past every cache for as long: a watch may have
+    /// lost an event, and nothing else would ever tell.
+    pub fn is_to_be_read(&self, domain: &str, interval: Duration) -> bool {
+        let looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks
+            .get(domain)
+            .is_none_or(|last| last.elapsed() >= interval)
+    }
+
+    /// Takes note that a domain's grants were read past every cache.
+    pub fn was_read(&self, domain: &str) {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        looks.insert(domain.to_owned(), Instant::now());
+    }
+
     /// Forgets everything about a domain that is gone.
     pub fn forget_domain(&self, domain: &str) {
+        self.looks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(domain);
         self.reset_tries(domain);
         self.settled(domain);
         self.quarantine.forget(domain);

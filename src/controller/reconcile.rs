@@ -176,8 +176,8 @@ async fn reconcile_domain(
     let mut plan = decision.plan(domain, cluster, &observed);
     let mapping = mapped::plan(&decision, &secured, &observed, &plan);
 
-    // A store is good enough to tell that there is nothing to do. What a write is made from is read
-    // again (client).
+    // A store is good enough to tell that there is nothing to do, but for events that a watch lost:
+    // hence once an interval, and before each write, all is read again (client).
     let fresh;
     let mut cluster = cluster;
     let suspects = context.quarantine.is_watching(&domain.name);
@@ -186,8 +186,11 @@ async fn reconcile_domain(
         Some(Door::NotWritten { .. })
     );
     let changes = plan.changes(observed.kept.state.as_ref()) || mapping.changes();
-    if may_write && (suspects || changes) {
+    let interval = domain.interval.unsigned_abs();
+    let due = context.is_to_be_read(&domain.name, interval);
+    if may_write && (suspects || changes || due) {
         fresh = fresh::cluster(context, cluster).await?;
+        context.was_read(&domain.name);
         cluster = &fresh;
         secured = roles::observe(context, domain, cluster, &observed).await;
         decision = decide(context, domain, cluster, &observed, &secured, now).await?;

@@ -446,49 +446,41 @@ where
     }
 }
 
-/// Publishes an Event where an object became ready, or fails in a new way; none for waiting.
+/// Publishes an Event where an object became ready, is ready as it was changed, or fails in a new
+/// way; none for waiting.
 async fn tell<K>(context: &Context, object: &K, before: &[Condition], now: &[Condition])
 where
     K: Resource<DynamicType = ()>,
 {
     let ready = |list: &[Condition]| list.iter().find(|c| c.type_ == ty::READY).cloned();
-    let Some(ready_now) = ready(now) else { return };
-    let same = ready(before).is_some_and(|before| {
-        (&before.status, &before.reason, &before.message)
-            == (&ready_now.status, &ready_now.reason, &ready_now.message)
-    });
-    let was_ready = ready(before).is_some_and(|before| before.status == "True");
+    let (before, Some(now)) = (ready(before), ready(now)) else {
+        return;
+    };
+    let said = |it: &Condition| (it.status.clone(), it.reason.clone(), it.message.clone());
     let quiet = [Reason::Pending, Reason::DomainProcessing, Reason::Throttled];
-    if same
-        || quiet
-            .iter()
-            .any(|reason| ready_now.reason == reason.as_str())
-    {
+    let is_ready = now.status == "True";
+    let news = match &before {
+        Some(before) if is_ready => {
+            before.status != "True" || before.observed_generation != now.observed_generation
+        }
+        Some(before) => said(before) != said(&now),
+        None => true,
+    };
+    if !news || quiet.iter().any(|it| it.as_str() == now.reason) {
         return;
     }
-    if ready_now.status == "True" {
-        if !was_ready {
-            let note = ready_now.message;
-            publish(
-                context,
-                object,
-                EventType::Normal,
-                &ready_now.reason,
-                "Reconcile",
-                note,
-            )
-            .await;
-        }
+    let type_ = if is_ready {
+        EventType::Normal
     } else {
-        let note = ready_now.message;
-        publish(
-            context,
-            object,
-            EventType::Warning,
-            &ready_now.reason,
-            "Reconcile",
-            note,
-        )
-        .await;
-    }
+        EventType::Warning
+    };
+    publish(
+        context,
+        object,
+        type_,
+        &now.reason,
+        "Reconcile",
+        now.message,
+    )
+    .await;
 }

@@ -308,6 +308,21 @@ impl FakeAws {
         found.map(|role| role.inline.clone()).unwrap_or_default()
     }
 
+    /// Puts an inline policy on a role as another writer would, at once and without any check.
+    pub(crate) fn attach_externally(&self, account: &str, role: &str, name: &str, document: &str) {
+        let accounts = &mut self.world.lock().accounts;
+        let role = accounts.find_mut(account, Kind::Role, role);
+        let inline = &mut role.expect("the role exists").inline;
+        inline.insert(name.to_owned(), document.to_owned());
+    }
+
+    /// Removes an inline policy as another writer would.
+    pub(crate) fn detach_externally(&self, account: &str, role: &str, name: &str) {
+        let accounts = &mut self.world.lock().accounts;
+        let role = accounts.find_mut(account, Kind::Role, role);
+        role.expect("the role exists").inline.remove(name);
+    }
+
     // === what happened, and short ways to a domain ===
 
     /// Returns every call so far, refused ones included.

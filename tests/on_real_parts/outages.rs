@@ -12,6 +12,7 @@
 mod dead;
 mod deleted;
 mod held;
+mod hidden;
 mod overdue;
 mod quiet;
 mod refusing;

@@ -18,6 +18,7 @@ mod faults;
 mod foreign;
 mod grant_verb;
 mod granting;
+mod inline;
 mod modes;
 mod poison;
 mod refusing;

@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, Request, State as Shared};
 use axum::http::{Method, Response, StatusCode, header};
+use futures::StreamExt;
 use kube::Client;
 use kube::config::AuthInfo;
 use serde_json::{Value, json};
@@ -108,6 +109,8 @@ struct Shares {
     upstream: Client,
     client: String,
     rules: Arc<Mutex<Vec<Rule>>>,
+    /// What no watch is told of: events that have one of these in them.
+    hidden: Arc<Mutex<Vec<String>>>,
     wires: Tripwires,
 }
 
@@ -133,6 +136,7 @@ impl ApiProxy {
             upstream: Client::try_from(config)?,
             client: client.to_owned(),
             rules: Arc::default(),
+            hidden: Arc::default(),
             wires: wires.clone(),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -189,9 +193,15 @@ impl ApiProxy {
         });
     }
 
+    /// Has watches lose each event that has a text in it, from now on.
+    pub(crate) fn hide(&self, text: &str) {
+        self.shares.hidden().push(text.to_owned());
+    }
+
     /// Lets nothing go wrong any more; what hangs goes on hanging.
     pub(crate) fn clear(&self) {
         self.shares.rules().clear();
+        self.shares.hidden().clear();
     }
 
     /// Resets every connection, watches too; new ones are taken.
@@ -210,6 +220,30 @@ impl Drop for ApiProxy {
 impl Shares {
     fn rules(&self) -> MutexGuard<'_, Vec<Rule>> {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hidden(&self) -> MutexGuard<'_, Vec<String>> {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Passes a watch on, event by event, without those that are hidden.
+    fn without_hidden(&self, body: Body) -> Body {
+        let (shares, mut rest) = (self.clone(), Vec::new());
+        let passed = body.into_data_stream().map(move |chunk| {
+            chunk.map(|chunk| {
+                rest.extend_from_slice(&chunk);
+                let end = rest.iter().rposition(|byte| *byte == b'\n');
+                let whole: Vec<u8> = rest.drain(..end.map_or(0, |end| end + 1)).collect();
+                let lines = whole.split_inclusive(|byte| *byte == b'\n');
+                let hidden = shares.hidden();
+                let shown = lines.filter(|line| {
+                    let line = String::from_utf8_lossy(line);
+                    !hidden.iter().any(|text| line.contains(text))
+                });
+                Bytes::from(shown.collect::<Vec<_>>().concat())
+            })
+        });
+        Body::from_stream(passed)
     }
 
     /// Takes what this call has to suffer: all delays, and the first mishap that decides its end.
@@ -281,6 +315,9 @@ async fn serve(
         }
     }
     match answer {
+        Ok(answer) if !cut_after && call.is_watch() => {
+            answer.map(|body| shares.without_hidden(Body::new(body)))
+        }
         Ok(answer) if !cut_after => answer.map(Body::new),
         // A server that is gone has no answer either.
         _ => cut(&switch),

@@ -65,6 +65,7 @@ async fn no_cluster_no_definitions_and_no_rights() {
 #[tokio::test]
 async fn aws_that_does_not_answer_as_wished() {
     let (scene, viewer) = scene("denied").await;
+    let scene = scene.unjudged("a domain that AWS does not have");
     let aws = scene.world.aws();
     let place = "<cluster>: OpenSearchDomain denied: ";
 

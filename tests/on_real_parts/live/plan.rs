@@ -237,7 +237,7 @@ async fn a_domain_of_another_account_is_read_through_its_role() {
         .role_with("planning", trusted)
         .domain("elsewhere", REGION);
     world.namespace("elsewhere", &json!({})).await;
-    let scene = Scene::of(world, "elsewhere");
+    let scene = Scene::of(world, "elsewhere").of_account(OTHER);
     let role = format!("arn:aws:iam::{OTHER}:role/planning");
     let through = json!({"arn": role, "externalId": "a-word"});
     scene

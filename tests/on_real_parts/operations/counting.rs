@@ -196,7 +196,7 @@ async fn no_secret_is_logged_or_shown_whatever_is_asked_for() {
     aws.account(OTHER).role_with("operator", trusted).role("a");
     aws.account(OTHER).domain("traced", REGION);
     world.namespace("traced", &json!({})).await;
-    let scene = Scene::of(world, "traced");
+    let scene = Scene::of(world, "traced").of_account(OTHER);
     let ceiling = scene.consent(&json!({"principals": {"accounts": [OTHER]}}));
     let role = json!({"arn": format!("arn:aws:iam::{OTHER}:role/operator"), "externalId": "word"});
     let spec = json!({"accountId": OTHER, "assumeRole": role, "consent": [ceiling]});

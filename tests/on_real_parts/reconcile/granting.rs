@@ -111,6 +111,15 @@ async fn a_changed_grant_changes_what_it_asks_for_and_nothing_else() {
     scene.until_policy(&[scene.allows(&[&a]), narrow]).await;
     scene.until_ready(&["stays", "changes"]).await;
     assert_eq!(scene.updates(), 2);
+    // What is written is told, of the grant that changed.
+    for (name, told) in [("stays", 1), ("changes", 2)] {
+        let look = async || match scene.world.events("changed", name).await {
+            events if events.len() == told => Ok(()),
+            events => Err(format!("{events:?}")),
+        };
+        let what = format!("{told} Events on {name}");
+        scene.world.eventually(&what, PATIENCE, look).await;
+    }
 }
 
 /// Waits for the first Event on an object, which comes after its status, and gives all there are.

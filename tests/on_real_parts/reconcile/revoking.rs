@@ -101,6 +101,9 @@ async fn a_deleted_grant_is_revoked_first_and_then_goes() {
     scene.until_policy(&[scene.allows(&[&b])]).await;
     scene.until_ready(&["stays"]).await;
     assert_eq!(scene.updates(), 2);
+    let events = scene.world.events("deleted", "goes").await;
+    let revoked = events.iter().filter(|(reason, _)| reason == "Revoked");
+    assert_eq!(revoked.count(), 1, "{events:?}");
     nobody_was_alarmed(&scene).await;
 }
 
