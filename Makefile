@@ -44,3 +44,4 @@ crds: ## Regenerate crds/ from the types.
 figures: ## Measure what the README promises, and fail where it does not hold (about 20 minutes).
 	@tests/world/prepare etcd kube-apiserver kubectl
 	cargo test --locked --test proof -- --full
+	cargo bench --locked --bench growth

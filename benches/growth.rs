@@ -13,6 +13,7 @@
 )]
 
 use std::hint::black_box;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use peak_alloc::PeakAlloc;
@@ -36,23 +37,37 @@ const TIME_BAR: f64 = 50.0;
 /// The heap to stay under at 10,000 grants, in MiB.
 const HEAP_BAR: f64 = 64.0;
 
-fn main() {
+fn main() -> ExitCode {
+    let mut holds = true;
     let shared = |count| World::new(&grants(count, 100));
     let distinct = |count| World::new(&grants(count, count));
-    table(
+    holds &= table(
         "written: grants that share 100 roles, no policy yet",
         &shared,
+        true,
     );
-    table("unchanged: the same, all in place", &|count| {
-        shared(count).settled()
-    });
+    holds &= table(
+        "unchanged: the same, all in place",
+        &|count| shared(count).settled(),
+        true,
+    );
     table(
         "too large: a role for each grant, the youngest refused",
         &distinct,
+        false,
     );
+    if holds {
+        ExitCode::SUCCESS
+    } else {
+        println!("\na bar was missed");
+        ExitCode::FAILURE
+    }
 }
 
-fn table(title: &str, world: &dyn Fn(usize) -> World) {
+/// Prints a table; tells whether the bars are kept, and whether a grant among twice as many costs no
+/// more than one and a half times what it does.
+fn table(title: &str, world: &dyn Fn(usize) -> World, is_held: bool) -> bool {
+    let (mut holds, mut before) = (true, None);
     println!("\n{title}");
     println!("  grants        ms  ns/grant       MiB   bytes/grant");
     // As a test, among others, it only shows that it runs.
@@ -62,7 +77,11 @@ fn table(title: &str, world: &dyn Fn(usize) -> World) {
         let world = world(count);
         let (time, heap) = measure(&world, if measures { RUNS } else { 1 });
         let (ms, mib) = (time.as_secs_f64() * 1e3, heap as f64 / 1_048_576.0);
-        let bars = if count == 10_000 {
+        let each = ms / count as f64;
+        let doubled = before.replace(each).filter(|_| count >= 10_000);
+        holds &= doubled.is_none_or(|before| each <= 1.5 * before);
+        holds &= count != 10_000 || ms < TIME_BAR && mib < HEAP_BAR;
+        let bars = if is_held && count == 10_000 {
             format!("   to reach: {TIME_BAR} ms, {HEAP_BAR} MiB")
         } else {
             String::new()
@@ -73,6 +92,7 @@ fn table(title: &str, world: &dyn Fn(usize) -> World) {
             heap as f64 / count as f64,
         );
     }
+    holds || !is_held || !measures
 }
 
 /// Returns the time of the quickest run, and the most heap that a run holds.

@@ -1,6 +1,6 @@
 //! Everything that was asked of the operator, as the API server had it, with the times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::StreamExt as _;
@@ -47,15 +47,22 @@ impl Chronicle {
             let events = watcher(objects, watcher::Config::default());
             let mut events = events.default_backoff().boxed();
             tokio::spawn(async move {
+                let mut listed = BTreeSet::new();
                 while let Some(event) = events.next().await {
-                    let (object, gone) = match event {
-                        Ok(Event::Apply(object) | Event::InitApply(object)) => (object, false),
-                        Ok(Event::Delete(object)) => (object, true),
-                        // Tried again by itself.
-                        Ok(Event::Init | Event::InitDone) | Err(_) => continue,
-                    };
                     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                    seen.note(kind, &object, gone);
+                    match event {
+                        Ok(Event::Apply(object)) => seen.note(kind, &object, false),
+                        Ok(Event::InitApply(object)) => {
+                            listed.insert(object.metadata.uid.clone().unwrap_or_default());
+                            seen.note(kind, &object, false);
+                        }
+                        Ok(Event::Delete(object)) => seen.note(kind, &object, true),
+                        Ok(Event::Init) => listed.clear(),
+                        // What went while nobody watched leaves no event.
+                        Ok(Event::InitDone) => seen.note_gone(kind, &listed),
+                        // Tried again by itself.
+                        Err(_) => {}
+                    }
                 }
             })
         };
@@ -130,6 +137,22 @@ impl Seen {
             // What the operator says about it is nobody's order.
             object["status"].take();
             self.sightings.push(Sighting { at, object, gone });
+        }
+    }
+
+    /// Takes note that what a list lacks is gone.
+    fn note_gone(&mut self, kind: &'static str, listed: &BTreeSet<String>) {
+        let uid = |object: &Value| object["metadata"]["uid"].as_str().map(str::to_owned);
+        let known = self.latest.iter().filter(|((of, ..), _)| *of == kind);
+        let lacks = known.filter(|(_, it)| !listed.contains(&uid(it).unwrap_or_default()));
+        let lacks: Vec<_> = lacks.map(|(key, it)| (key.clone(), it.clone())).collect();
+        for (key, mut object) in lacks {
+            self.latest.remove(&key);
+            if kind != "ConfigMap" {
+                object["status"].take();
+                let (at, gone) = (Timestamp::now(), true);
+                self.sightings.push(Sighting { at, object, gone });
+            }
         }
     }
 }

@@ -173,14 +173,14 @@ fn condition(conditions: &Value) -> Value {
     condition
 }
 
-/// Says until when a grant is authorised by a domain's consent, if it is at all; the last of all
-/// times means without an end.
+/// Says from when and until when a grant is authorised by a domain's consent, if it is at all; the
+/// first and the last of all times mean without a beginning and without an end.
 ///
 /// # Panics
 ///
 /// On a consent that this model does not understand: it must never call something authorised by
 /// overlooking a bound.
-pub(crate) fn authorised(grant: &Value, domain: &Value) -> Option<Timestamp> {
+pub(crate) fn authorised(grant: &Value, domain: &Value) -> Option<(Timestamp, Timestamp)> {
     let (spec, namespace) = (&grant["spec"], text(&grant["metadata"]["namespace"]));
     let entry = list(&domain["consent"]).find(|entry| {
         assert!(
@@ -191,6 +191,7 @@ pub(crate) fn authorised(grant: &Value, domain: &Value) -> Option<Timestamp> {
     })?;
     let ceiling = entry["ceiling"].as_object().cloned().unwrap_or_default();
     let mut ends: Vec<Timestamp> = Vec::new();
+    let mut begin = Timestamp::MIN;
     ends.extend(
         spec["expiresAt"]
             .as_str()
@@ -200,7 +201,6 @@ pub(crate) fn authorised(grant: &Value, domain: &Value) -> Option<Timestamp> {
         let within = match bound.as_str() {
             "access" => rank(&spec["access"]) <= rank(value),
             "paths" => is_under(spec, value, &namespace),
-            "principals" => list(&spec["principals"]).all(|it| is_of(it, value, &namespace)),
             "sourceIps" => {
                 let mut asked = list(&spec["conditions"]["sourceIps"]).map(block);
                 asked.all(|it| list(value).any(|bound| block(bound).contains(&it)))
@@ -209,12 +209,15 @@ pub(crate) fn authorised(grant: &Value, domain: &Value) -> Option<Timestamp> {
                 list(&spec["securityRoles"]).all(|it| is_like(it, value, &namespace))
             }
             "identityPolicies" => value == true || spec["identityPolicy"] != "Attach",
-            // Unsigned requests come last; how many there may be is no question of one grant.
-            "anonymous" | "maxGrants" => true,
+            // Who comes last; how many grants there may be is no question of one.
+            "principals" | "anonymous" | "maxGrants" => true,
             "maxDuration" => {
                 let created = text(&grant["metadata"]["creationTimestamp"]);
-                if let (true, Ok(created)) = (ends.is_empty(), created.parse::<Timestamp>()) {
-                    ends.push(created + hours(value));
+                match (ends.first(), created.parse::<Timestamp>()) {
+                    // It may not end further ahead than that.
+                    (Some(end), _) => begin = *end - hours(value),
+                    (None, Ok(created)) => ends.push(created + hours(value)),
+                    (None, Err(_)) => {}
                 }
                 true
             }
@@ -228,9 +231,15 @@ pub(crate) fn authorised(grant: &Value, domain: &Value) -> Option<Timestamp> {
     if maps && !ceiling.contains_key("securityRoles") {
         return None;
     }
+    let nobody = json!({});
+    let named = ceiling.get("principals").unwrap_or(&nobody);
+    if !list(&spec["principals"]).all(|it| is_of(it, named, &namespace)) {
+        return None;
+    }
     let unsigned = list(&spec["principals"]).any(|it| !it["anonymous"].is_null());
     let allowed = ceiling.get("anonymous") == Some(&Value::Bool(true));
-    (!unsigned || allowed).then(|| ends.into_iter().min().unwrap_or(Timestamp::MAX))
+    let end = ends.into_iter().min().unwrap_or(Timestamp::MAX);
+    (!unsigned || allowed).then_some((begin, end))
 }
 
 /// Tells whether a role is among those that a ceiling names, in full or up to a `*`.

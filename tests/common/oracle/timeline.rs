@@ -83,11 +83,11 @@ impl Timeline {
 
     fn grant(&mut self, span: Span, grant: &Value, fine_grained: bool) {
         for domain in self.domains.clone() {
-            let Some(end) = manifest::authorised(grant, &domain.spec) else {
+            let Some((from, end)) = manifest::authorised(grant, &domain.spec) else {
                 continue;
             };
             let limit = Span {
-                from: Timestamp::MIN,
+                from,
                 until: Some(end),
             };
             let both = span.and(domain.span).and_then(|it| it.and(limit));

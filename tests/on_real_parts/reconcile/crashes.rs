@@ -167,6 +167,32 @@ async fn what_was_written_is_found_again_when_the_record_is_lost() {
 }
 
 #[tokio::test]
+async fn by_a_record_that_is_damaged_nothing_is_written() {
+    let scene = own("damaged").await;
+    let (a, b) = (scene.role("a"), scene.role("b"));
+    scene.grant_to("first", &a).await;
+    scene.until_ready(&["first"]).await;
+    let written = scene.updates();
+    let (kind, place, name) = (
+        "ConfigMap",
+        Some("opensearch-access"),
+        "domain-state.damaged",
+    );
+    let before = scene.world.get(kind, place, name).await;
+    let damaged = json!({"data": {"state.json": "{\"applied\": 1}"}});
+    scene.world.change(kind, place, name, &damaged).await;
+    scene.grant_to("second", &b).await;
+    scene.delete_grant("first").await;
+    let told = scene.until_domain_says("False", "StateUnavailable").await;
+    assert!(told.contains("domain-state.damaged"), "{told}");
+    assert_eq!(scene.updates(), written);
+    let restored = json!({"data": before["data"]});
+    scene.world.change(kind, place, name, &restored).await;
+    scene.until_gone("first").await;
+    scene.until_policy(&[scene.allows(&[&b])]).await;
+}
+
+#[tokio::test]
 async fn an_operator_without_its_definitions_stops_when_it_is_told() {
     let cluster = Cluster::shared().await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_opensearch-access"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::common::fake_aws::DomainOptions;
-use crate::common::operator::scene::Scene;
+use crate::common::operator::scene::{Scene, condition};
 use crate::common::operator::{ACCOUNT, World, together};
 
 /// A grant that is refused: what it asks for, the reason, and words of the message.
@@ -187,6 +187,23 @@ async fn paths_and_levels_beyond_the_ceiling_are_refused() {
         !granted.is_empty() && !granted.iter().any(|line| outside(&line)),
         "{granted:#?}"
     );
+}
+
+#[tokio::test]
+async fn paths_that_nothing_enforces_are_granted_with_a_warning() {
+    let scene = Scene::shared("leaky").await;
+    let a = scene.role("a");
+    let spec = json!({"principals": role(&a), "access": "Read", "paths": ["leaky-a"]});
+    scene.grant("paths", &spec).await;
+    scene.grant_to("whole", &a).await;
+    scene.until_ready(&["paths", "whole"]).await;
+    let told = condition(&scene.get_grant("paths").await, "PathsEnforced");
+    assert_eq!(
+        (&told["status"], &told["reason"]),
+        (&json!("False"), &json!("PathsNotEnforced"))
+    );
+    let told = condition(&scene.get_grant("whole").await, "PathsEnforced");
+    assert_eq!(told, json!(null), "there is nothing to enforce");
 }
 
 #[tokio::test]
