@@ -319,6 +319,10 @@ async fn pass(
     if entry == Entry::Held {
         std::future::pending::<()>().await;
     }
+    if let Entry::Last(Then::Refused(how)) = entry {
+        inner.gate.wires().leave(&inner.name);
+        return refused(how);
+    }
     let trouble = inner.troubles.take(&parts.method, parts.uri.path());
     let answer = match trouble {
         Some(Trouble::Answer(status, body)) => Some(refusal(status, &body)),
@@ -343,8 +347,20 @@ async fn pass(
     match then {
         Then::Answered => answer,
         Then::Unanswered => std::future::pending().await,
-        Then::Lost => None,
+        Then::Lost | Then::Refused(_) => None,
     }
+}
+
+/// Refuses a write in one of the ways of the plugin and of what stands before it, by number.
+fn refused(how: usize) -> Option<Response<Body>> {
+    let (status, said) = match how % 4 {
+        0 => (StatusCode::CONFLICT, "version conflict"),
+        1 => (StatusCode::INTERNAL_SERVER_ERROR, "it failed"),
+        2 => (StatusCode::SERVICE_UNAVAILABLE, "it is busy"),
+        _ => return None,
+    };
+    let body = json!({"status": status.as_str(), "message": said});
+    Some(refusal(status, &body))
 }
 
 /// Passes a request on to the node, with who it is from.

@@ -27,6 +27,9 @@ pub(crate) enum Then {
     Unanswered,
     /// It is applied, its connection is reset, and the client may go on.
     Lost,
+    /// It is refused and never applied, in one of the ways that the server knows, by number; the
+    /// client may go on.
+    Refused(usize),
 }
 
 /// What a server does with a call that wants to enter.
@@ -124,7 +127,7 @@ impl Tripwires {
         if wire.at != Some(wire.writes.len()) {
             return Entry::Free;
         }
-        if wire.then != Then::Lost {
+        if matches!(wire.then, Then::Answered | Then::Unanswered) {
             wire.cut_off = Some(call.client.to_owned());
         }
         Entry::Last(wire.then)

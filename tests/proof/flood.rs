@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::report::Report;
-use super::scale::{Stage, create, ready, refused, roles};
+use super::scale::{Stage, create, judged, ready, refused, roles};
 use crate::common::operator::ACCOUNT;
 use crate::common::operator::scene::Scene;
 
@@ -36,12 +36,16 @@ pub(crate) async fn run() -> Report {
     flooded.add_domain(&spec).await;
     let role = &roles(&flooded, ACCOUNT, 0..1, &[])[0].1;
     let grants = (0..ASKED).map(|number| (format!("grant-{number:05}"), role.clone()));
-    create(&flooded, grants).await;
     let decided = || {
         let refused = refused(&flooded, "OverCeiling").len();
         ready(&flooded).len() == MOST && refused == ASKED - MOST
     };
-    let done = stage.until(decided).await;
+    let flood = async {
+        create(&flooded, grants).await;
+        stage.until(decided).await
+    };
+    // While it comes, the API server is busy with the creations themselves.
+    let (done, during) = tokio::join!(flood, waits(&quiet));
     let after = waits(&quiet).await;
 
     let mut report = Report::default();
@@ -50,12 +54,15 @@ pub(crate) async fn run() -> Report {
     let [usual, then] = [&before, &after].map(|waits| waits[waits.len() / 2]);
     let milliseconds = |wait: Duration| wait.as_millis();
     report.note("  another's grant, before: ms", milliseconds(usual));
+    let meanwhile = during[during.len() / 2];
+    report.note("  another's grant, meanwhile: ms", milliseconds(meanwhile));
     report.note("  another's grant, after: ms", milliseconds(then));
     let slowest = [&before, &after].map(|waits| waits.last().copied().unwrap_or_default());
     report.note("  the slowest, before: ms", milliseconds(slowest[0]));
     report.note("  the slowest, after: ms", milliseconds(slowest[1]));
     let ratio = (then.as_secs_f64() / usual.as_secs_f64() * 100.0).round() / 100.0;
     report.at_most("  another's grant, after to before", ratio, BAR);
+    judged(&mut report, what, &stage.judge(&[&quiet, &flooded]));
     stage.world.stop_operator().await;
     report
 }

@@ -55,6 +55,8 @@ pub(crate) enum Crash {
     Unanswered,
     /// The answer to its write is lost, and it lives on.
     AnswerLost,
+    /// Its write is refused, each in another way than the one before, and it lives on.
+    Refused,
     /// It leads and is killed; another takes over.
     LeaderKilled,
     /// It leads and is frozen; another takes over, and then it wakes.
@@ -66,11 +68,12 @@ impl Crash {
         matches!(self, Self::LeaderKilled | Self::LeaderFrozen)
     }
 
-    fn then(self) -> Then {
+    fn then(self, write: usize) -> Then {
         match self {
             Self::Answered | Self::LeaderKilled | Self::LeaderFrozen => Then::Answered,
             Self::Unanswered => Then::Unanswered,
             Self::AnswerLost => Then::Lost,
+            Self::Refused => Then::Refused(write),
         }
     }
 }
@@ -209,18 +212,17 @@ impl Lane {
     /// Tells every story once, and finds out how each goes.
     pub(crate) async fn references(&self) -> (Vec<Reference>, Outcome) {
         let scenes = together(Workload::ALL.map(|it| Box::pin(self.scene(it)))).await;
-        self.until_quiet(&scenes, false).await;
-        let prepared: Vec<Value> = scenes.iter().map(snapshot::of).collect();
+        let prepared = self.until_quiet(&scenes, false).await;
         for scene in &scenes {
             self.wires.lay(scene.name, None, Then::Answered);
         }
         let acts = scenes.iter().zip(Workload::ALL);
         together(acts.map(|(scene, workload)| workload.act(scene))).await;
-        self.until_quiet(&scenes, true).await;
+        let ends = self.until_quiet(&scenes, true).await;
         let mut outcome = Outcome::default();
         let mut references = Vec::new();
-        for ((scene, workload), prepared) in scenes.iter().zip(Workload::ALL).zip(prepared) {
-            let end = snapshot::of(scene);
+        let states = prepared.into_iter().zip(ends);
+        for ((scene, workload), (prepared, end)) in scenes.iter().zip(Workload::ALL).zip(states) {
             outcome
                 .wrong
                 .extend(self.is_as_modelled(scene, workload, &prepared, &end));
@@ -268,8 +270,9 @@ impl Lane {
         })
     }
 
-    /// Waits until nothing is written any more, and every story is told if it has begun.
-    async fn until_quiet(&self, scenes: &[Scene], begun: bool) {
+    /// Waits until nothing is written any more, and every story is told if it has begun; returns what
+    /// each scene was all that time. A look afterwards may meet a try of what AWS refuses.
+    async fn until_quiet(&self, scenes: &[Scene], begun: bool) -> Vec<Value> {
         let start = Instant::now();
         let (mut last, mut since) = (Vec::new(), Instant::now());
         loop {
@@ -283,7 +286,7 @@ impl Lane {
                 (last, since) = (now, Instant::now());
             }
             if since.elapsed() > QUIET {
-                return;
+                return last;
             }
             assert!(
                 start.elapsed() < PATIENCE,
@@ -313,7 +316,8 @@ impl Lane {
             return outcome;
         }
         for (scene, (point, _)) in scenes.iter().zip(points) {
-            self.wires.lay(scene.name, Some(point.write), crash.then());
+            let then = crash.then(point.write);
+            self.wires.lay(scene.name, Some(point.write), then);
         }
         let ends: Vec<&Value> = points.iter().map(|(_, it)| &it.end).collect();
         let acts = scenes.iter().zip(points);
@@ -364,7 +368,7 @@ impl Lane {
 
     /// Ends the operator, and puts the next one in its place; returns one that is only frozen.
     async fn crash(&mut self, crash: Crash) -> Option<Wired> {
-        if crash == Crash::AnswerLost {
+        if matches!(crash, Crash::AnswerLost | Crash::Refused) {
             return None;
         }
         let mut operator = self.operator.take()?;

@@ -68,7 +68,7 @@ impl Stage {
         self.until(|| ready(scene).len() == count).await
     }
 
-    fn judge(&self, scenes: &[&Scene]) -> Judgement {
+    pub(super) fn judge(&self, scenes: &[&Scene]) -> Judgement {
         let sightings = self.world.chronicle().sightings();
         let mut judgement = Judgement::default();
         for scene in scenes {
@@ -199,7 +199,7 @@ pub(crate) async fn cold_start(timed: bool) -> Report {
     report
 }
 
-fn judged(report: &mut Report, what: &str, judgement: &Judgement) {
+pub(super) fn judged(report: &mut Report, what: &str, judgement: &Judgement) {
     if !judgement.violations.is_empty() {
         eprintln!("--- {}", oracle::told(judgement));
     }

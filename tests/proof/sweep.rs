@@ -99,6 +99,7 @@ fn plan(references: &[Reference], leaders: bool, first: usize, one_of: usize) ->
         Crash::Answered,
         Crash::Unanswered,
         Crash::AnswerLost,
+        Crash::Refused,
         Crash::LeaderKilled,
         Crash::LeaderFrozen,
     ];
@@ -110,7 +111,7 @@ fn plan(references: &[Reference], leaders: bool, first: usize, one_of: usize) ->
             for (at, write) in reference.writes.iter().enumerate() {
                 let to_aws = !write.contains(' ');
                 let meant = match crash {
-                    Crash::Answered | Crash::AnswerLost => true,
+                    Crash::Answered | Crash::AnswerLost | Crash::Refused => true,
                     Crash::Unanswered | Crash::LeaderFrozen => to_aws,
                     Crash::LeaderKilled => to_aws || write.contains("record"),
                 };

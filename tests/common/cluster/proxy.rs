@@ -303,6 +303,15 @@ async fn serve(
         std::future::pending::<()>().await;
     }
 
+    if let (Entry::Last(Then::Refused(how)), Some(subject)) = (entry, subject) {
+        shares.wires.leave(subject);
+        return match how % 4 {
+            0 => refusal(StatusCode::CONFLICT, None),
+            1 => refusal(StatusCode::INTERNAL_SERVER_ERROR, None),
+            2 => refusal(StatusCode::FORBIDDEN, None),
+            _ => cut(&switch),
+        };
+    }
     parts.headers.remove(header::HOST);
     let request = axum::http::Request::from_parts(parts, kube::client::Body::from(bytes.to_vec()));
     let answer = shares.upstream.send(request).await;
@@ -311,7 +320,7 @@ async fn serve(
         match then {
             Then::Answered => {}
             Then::Unanswered => std::future::pending().await,
-            Then::Lost => cut_after = true,
+            Then::Lost | Then::Refused(_) => cut_after = true,
         }
     }
     match answer {

@@ -40,6 +40,10 @@ pub(crate) enum Period {
 /// What a domain is made of. Everything has a default: public, without fine-grained access control,
 /// no policy.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a knob of its own, and tests turn them by name"
+)]
 pub(crate) struct DomainOptions {
     pub(crate) vpc_id: Option<String>,
     pub(crate) fine_grained: bool,
@@ -52,6 +56,7 @@ pub(crate) struct DomainOptions {
     pub(crate) lag: Period,
     pub(crate) dry_runs_judge: bool,
     pub(crate) takes_deleted: bool,
+    pub(crate) others_keep_busy: bool,
 }
 
 impl Default for DomainOptions {
@@ -71,6 +76,7 @@ impl Default for DomainOptions {
             lag: Period::None,
             dry_runs_judge: false,
             takes_deleted: false,
+            others_keep_busy: false,
         }
     }
 }
@@ -123,6 +129,13 @@ impl DomainOptions {
     /// of the two AWS does is not documented.
     pub(crate) fn dry_runs_judge(mut self) -> Self {
         self.dry_runs_judge = true;
+        self
+    }
+
+    /// Has the domain work on what other writers store, too, as it does in AWS: meanwhile updates are
+    /// refused.
+    pub(crate) fn others_keep_busy(mut self) -> Self {
+        self.others_keep_busy = true;
         self
     }
 
@@ -365,6 +378,15 @@ impl Domain {
         match Left::start(self.options.processing, Instant::now()) {
             Some(left) => self.phase = Phase::Processing(left),
             None => self.finish_processing(Instant::now(), accounts, now),
+        }
+    }
+
+    /// Begins to work on what another writer stored, if it does that.
+    pub(crate) fn work_on_others(&mut self) {
+        if self.options.others_keep_busy
+            && let Some(left) = Left::start(self.options.processing, Instant::now())
+        {
+            self.phase = Phase::Processing(left);
         }
     }
 

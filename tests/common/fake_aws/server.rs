@@ -230,6 +230,10 @@ async fn pass(world: &World, arrived: &Arrived, caller: &Caller, faults: Vec<Fau
     if entry == Entry::Held {
         std::future::pending::<()>().await;
     }
+    if let Entry::Last(Then::Refused(how)) = entry {
+        world.wires.leave(subject);
+        return refused(arrived, caller, how);
+    }
     let end = suffer(world, arrived, caller, faults).await;
     let Entry::Last(then) = entry else {
         return end;
@@ -238,8 +242,20 @@ async fn pass(world: &World, arrived: &Arrived, caller: &Caller, faults: Vec<Fau
     match then {
         Then::Answered => end,
         Then::Unanswered => std::future::pending().await,
-        Then::Lost => End::Reset,
+        Then::Lost | Then::Refused(_) => End::Reset,
     }
+}
+
+/// Refuses a call in one of the ways of AWS, by number; nothing is applied.
+fn refused(arrived: &Arrived, caller: &Caller, how: usize) -> End {
+    let service = arrived.service;
+    let refusal = match how % 4 {
+        0 => Refusal::throttled(service),
+        1 => Refusal::internal(service),
+        2 => Refusal::access_denied(service, &caller.arn, &arrived.operation),
+        _ => return End::Reset,
+    };
+    End::Answered(Err(refusal))
 }
 
 /// Lets a call through its faults, and to its service if they leave anything of it.

@@ -119,6 +119,7 @@ impl World {
         self.with_domain(arn, |domain, accounts| {
             let kept = stored::keep(document, &domain.site, accounts, domain.next_order());
             domain.store(kept, document, "external", accounts, self.now());
+            domain.work_on_others();
         });
     }
 

@@ -5,7 +5,7 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use super::own;
-use crate::common::fake_aws::{DomainOptions, Fault, RoleOptions, Times};
+use crate::common::fake_aws::{DomainOptions, Fault, Period, RoleOptions, Times};
 use crate::common::operator::replica::Replica;
 use crate::common::operator::scene::Scene;
 use crate::common::operator::{ACCOUNT, OPERATOR_NAMESPACE, PATIENCE, REGION, World};
@@ -121,6 +121,33 @@ async fn what_happens_is_counted() {
         ])
         .await;
 
+    operator.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_change_of_the_domain_is_counted() {
+    let scene = own("waiting").await;
+    let operator = Replica::start(&scene.world, "waiting").await;
+    let domain = scene.world.aws().domain("waiting");
+    domain.processing(Period::UntilFinished);
+    scene.grant_to("one", &scene.role("a")).await;
+    let pending = ("grants{state=\"pending\"}", 1.0);
+    operator.until_metrics(&[pending]).await;
+    scene.until_says("one", "False", "Pending").await;
+    // From now on the domain says Active before it takes another change.
+    domain.processing(Period::Calls(1));
+    domain.lag(Period::Calls(1));
+    domain.finish_change();
+    scene.until_ready(&["one"]).await;
+    for (name, role) in [("two", "b"), ("three", "c")] {
+        scene.grant_to(name, &scene.role(role)).await;
+        scene.until_ready(&[name]).await;
+    }
+    let metrics = operator.metrics().await;
+    let postponed = metrics["policy_writes_total{outcome=\"postponed\"}"];
+    let refused =
+        metrics["aws_calls_total{operation=\"UpdateDomainConfig\",code=\"ValidationException\"}"];
+    assert!(postponed > 0.0 && refused > 0.0, "{metrics:?}");
     operator.stop().await;
 }
 

@@ -1,10 +1,11 @@
 //! Every write leaves a trace of its own, and so does another writer's that it may have replaced.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::common::fake_aws::{Fault, Times};
+use crate::common::fake_aws::{DomainOptions, Fault, Period, Times};
 use crate::common::operator::PATIENCE;
 use crate::common::operator::scene::Scene;
 
@@ -96,6 +97,42 @@ async fn each_write_has_an_event_and_a_line_in_the_log_that_follow_from_each_oth
             assert_eq!(after(line, key), after(note, word), "{line}");
         }
     }
+}
+
+/// AWS takes one change at a time: while it works on another's, ours is refused, and theirs is read.
+#[tokio::test]
+async fn a_write_that_aws_is_still_taking_over_is_kept() {
+    let busy = Period::For(Duration::from_millis(1500));
+    let options = DomainOptions::default().processing(busy).others_keep_busy();
+    let scene = Scene::bare("taken-over", options).await;
+    scene.add_domain(&json!({})).await;
+    let (a, b, theirs) = (scene.role("a"), scene.role("b"), scene.role("theirs"));
+    scene.grant_to("one", &a).await;
+    scene.until_ready(&["one"]).await;
+    let statement = scene.allows(&[&theirs]);
+    let added = statement.clone();
+    scene
+        .world
+        .aws()
+        .before_next_update(scene.name, move |policy| {
+            let mut document: Value = serde_json::from_str(policy).unwrap();
+            document["Statement"].as_array_mut().unwrap().push(added);
+            document.to_string()
+        });
+    scene.grant_to("two", &b).await;
+    scene.until_ready(&["one", "two"]).await;
+    scene
+        .until_policy(&[scene.allows(&[&a, &b]), statement])
+        .await;
+    let refused = scene.world.aws().calls_of("UpdateDomainConfig");
+    let of_domain = refused
+        .iter()
+        .filter(|it| it.domain.as_deref() == Some(scene.name));
+    let refused = of_domain.filter(|it| it.status != Some(200)).count();
+    assert!(refused > 0, "the write in between was not");
+    let told = scene.world.events("default", scene.name).await;
+    let lost = told.iter().any(|(reason, _)| reason == "ForeignWriteLost");
+    assert!(!lost, "{told:?}");
 }
 
 #[tokio::test]
