@@ -25,7 +25,8 @@ use crate::api::name::FIELD_MANAGER;
 use crate::policy::canonical::Canonical;
 use crate::policy::document::Document;
 use crate::policy::domain::Domain;
-use crate::policy::ownership::LastApplied;
+use crate::policy::ownership::{self, LastApplied};
+use crate::policy::permission::Permissions;
 use crate::policy::plan::{Outcome, Plan};
 
 /// So many grants are named by a line of the log.
@@ -118,7 +119,65 @@ pub(super) async fn written(
         grants = %grants.join(","),
         "wrote the access policy"
     );
-    tell(context, object, write.note(&after)).await;
+    let write_of = (write.versions.1, fingerprint(&after));
+    tell(context, object, write_of, write.note(&after)).await;
+}
+
+/// Tells of a write that a process made which is gone: it may have had no time to.
+///
+/// The record announces each write before it is made. Once a process has looked at a domain for the
+/// first time, what is announced is its own.
+async fn inherited(
+    context: &Context,
+    domain: &Domain,
+    object: &OpenSearchDomain,
+    observed: &Observed,
+) {
+    if !context.inherits(&domain.name) {
+        return;
+    }
+    let Some(last) = &observed.kept.state else {
+        return;
+    };
+    let Some(pending) = &last.pending else { return };
+    let announced = LastApplied {
+        applied: pending.clone(),
+        ..LastApplied::default()
+    };
+    let nothing = Permissions::default();
+    let ours = ownership::split(&observed.policy, &domain.arn, Some(last), &nothing).ours;
+    if *pending == last.applied || ours != announced.claim(&domain.arn) {
+        return;
+    }
+    let (after, version) = (
+        fingerprint(&observed.policy),
+        observed.domain.policy_version,
+    );
+    let grants: Vec<&str> = last
+        .grants
+        .keys()
+        .take(GRANTS_IN_LOG)
+        .map(String::as_str)
+        .collect();
+    info!(
+        domain = %domain.name,
+        arn = %domain.arn,
+        after = %after,
+        version = %counted(version),
+        grants = %grants.join(","),
+        "an earlier process wrote the access policy"
+    );
+    let note = format!(
+        "wrote the access policy, in a process that was gone before it could tell more; version {}, sha256 {after} after; grants by the operator's hand: {}",
+        counted(version),
+        grants
+            .iter()
+            .take(GRANTS_IN_NOTE)
+            .copied()
+            .collect::<Vec<_>>()
+            .join(",")
+    );
+    tell(context, object, (version, after), note).await;
 }
 
 /// Tells of an earlier write whose answer was lost, once the policy that was read is that one's.
@@ -135,6 +194,7 @@ pub(super) async fn read_back(
         version != lost.version && meaning(&sent) == meaning(&observed.policy)
     };
     let Some(lost) = context.unanswered.take_if(&domain.name, made) else {
+        inherited(context, domain, object, observed).await;
         return;
     };
     let write = Write {
@@ -197,12 +257,20 @@ pub(super) async fn foreign_write_lost(
 }
 
 /// Publishes an Event of its own: a recorder would count a second write as the first one again.
-async fn tell(context: &Context, object: &OpenSearchDomain, note: String) {
+///
+/// It is named after the write, where AWS counts those: whoever tells of it again tells nothing new.
+async fn tell(
+    context: &Context,
+    object: &OpenSearchDomain,
+    (version, after): (Option<i32>, String),
+    note: String,
+) {
     let now = Timestamp::now();
     let text = |text: &str| Some(text.to_owned());
+    let count = version.map_or_else(|| format!("{:x}", now.as_nanosecond()), |it| it.to_string());
     let event = Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{:x}", object.name_any(), now.as_nanosecond())),
+            name: Some(format!("{}.{count}.{after}", object.name_any())),
             ..ObjectMeta::default()
         },
         action: text("Write"),
@@ -217,8 +285,10 @@ async fn tell(context: &Context, object: &OpenSearchDomain, note: String) {
     };
     // Events of what has no namespace are there by convention.
     let events: Api<Event> = Api::namespaced(context.client.clone(), "default");
-    if let Err(error) = events.create(&PostParams::default(), &event).await {
-        warn!(%error, "failed to publish an Event");
+    match events.create(&PostParams::default(), &event).await {
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Err(error) => warn!(%error, "failed to publish an Event"),
+        Ok(_) => {}
     }
 }
 

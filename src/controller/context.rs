@@ -68,6 +68,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     draining: AtomicBool,
     looks: Mutex<HashMap<String, Instant>>,
+    inherited: Mutex<BTreeSet<String>>,
     principals: Mutex<HashMap<EntityArn, (bool, Instant)>>,
     tries: Mutex<HashMap<String, u32>>,
     writes: Mutex<HashMap<String, Writes>>,
@@ -134,6 +135,7 @@ impl Context {
             metrics,
             draining: AtomicBool::new(false),
             looks: Mutex::default(),
+            inherited: Mutex::default(),
             principals: Mutex::default(),
             tries: Mutex::default(),
             writes: Mutex::default(),
@@ -239,6 +241,16 @@ impl Context {
         }
         let left = interval.saturating_sub(known.last.elapsed());
         (!left.is_zero()).then_some(left)
+    }
+
+    /// Tells whether this process looks at a domain for the first time, and so at what an earlier one
+    /// left.
+    pub fn inherits(&self, domain: &str) -> bool {
+        let mut seen = self
+            .inherited
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        seen.insert(domain.to_owned())
     }
 
     /// Tells whether a domain's grants were not read past every cache for as long: a watch may have

@@ -33,7 +33,7 @@ pub(super) fn check(
         return Err(Rejection::new(
             Reason::NoFineGrainedAccess,
             FIELD,
-            "the domain has no fine-grained access control, and so no roles: leave securityRoles out, or have it turned on",
+            "the domain has no fine-grained access control, and so no roles: leave securityRoles out, or have it turned on (where AWS is not asked, spec.fineGrainedAccess of the domain says that it is)",
         ));
     }
     let Some(most) = facts.name_limit else {

@@ -50,6 +50,25 @@ async fn an_operator_that_is_killed_right_after_a_write_owns_it_after_its_restar
     killed_after_a_write(1).await;
     scene.until_ready(&["first", "second"]).await;
     scene.until_policy(&[scene.allows(&[&a, &b])]).await;
+    // What the one that was killed wrote is told by the next, and told once.
+    let all_are_told = async || {
+        let look = async || {
+            let events = scene.world.events("default", "killed").await;
+            let told = events
+                .iter()
+                .filter(|(reason, _)| reason == "PolicyWritten");
+            match told.count() {
+                told if told == scene.updates() => Ok(()),
+                told => Err(format!(
+                    "{told} of {} are told: {events:#?}",
+                    scene.updates()
+                )),
+            }
+        };
+        let what = "each write is told";
+        scene.world.eventually(what, PATIENCE, look).await;
+    };
+    all_are_told().await;
 
     let written = scene.updates();
     answers_are_lost();
@@ -61,6 +80,7 @@ async fn an_operator_that_is_killed_right_after_a_write_owns_it_after_its_restar
     scene.until_gone("second").await;
     scene.until_policy(&[]).await;
     assert!(scene.world.aws().policy("killed").is_empty());
+    all_are_told().await;
 }
 
 #[tokio::test]
