@@ -1,12 +1,12 @@
 //! What every reconcile shares.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, ResourceExt};
+use tokio::sync::watch;
 
 use super::Config;
 use super::accounts::Accounts;
@@ -66,7 +66,7 @@ pub struct Context {
     pub(super) unanswered: UnansweredWrites,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     looks: Mutex<HashMap<String, Instant>>,
     inherited: Mutex<BTreeSet<String>>,
     principals: Mutex<HashMap<EntityArn, (bool, Instant)>>,
@@ -133,7 +133,7 @@ impl Context {
             quarantine: Quarantine::default(),
             unanswered: UnansweredWrites::default(),
             metrics,
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
             looks: Mutex::default(),
             inherited: Mutex::default(),
             principals: Mutex::default(),
@@ -144,12 +144,18 @@ impl Context {
 
     /// Lets no reconcile begin any more.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
     }
 
     /// Tells whether the process is about to end.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    /// Waits, but not longer than until the process is about to end.
+    pub async fn pause(&self, wait: Duration) {
+        let mut draining = self.draining.subscribe();
+        let _ended = tokio::time::timeout(wait, draining.wait_for(|it| *it)).await;
     }
 
     /// Returns what is believed about a principal, if it was asked recently.

@@ -65,6 +65,9 @@ pub enum Error {
     /// What was seen is older than what the API server holds.
     #[error("the operator's view of the cluster is behind; it looks again")]
     Stale,
+    /// The API server refused some of what is to be done; what it said is in the log.
+    #[error("not every grant could be told or let go")]
+    Unfinished,
     /// A watch has ended.
     #[error("a watch has ended")]
     WatchEnded,
@@ -94,9 +97,11 @@ impl Error {
             Self::PolicyUnreadable(_) => Reason::PolicyUnreadable,
             Self::State(_) => Reason::StateUnavailable,
             Self::UnknownRole(_) => Reason::PrincipalUnknown,
-            Self::Kubernetes { .. } | Self::Stale | Self::WatchEnded | Self::TimedOut(_) => {
-                Reason::Unavailable
-            }
+            Self::Kubernetes { .. }
+            | Self::Stale
+            | Self::Unfinished
+            | Self::WatchEnded
+            | Self::TimedOut(_) => Reason::Unavailable,
         }
     }
 

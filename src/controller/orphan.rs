@@ -34,30 +34,40 @@ impl Orphans {
     }
 }
 
-/// How often it is tried, a few seconds apart; the next event of a grant starts anew.
-const TRIES: u32 = 5;
+/// The longest wait before it is tried again. Nothing else brings it up: without a domain there is
+/// no interval, and a grant that nobody changes causes no event.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// Looks after the grants of a domain that was not found.
+/// Looks after the grants of a domain that was not found, for as long as it takes.
 ///
-/// One task a domain waits for a burst of changes to end; the others leave it to that one.
+/// One task a domain waits: for a burst of changes to end, or to try again. What happens meanwhile
+/// is left to that one.
 pub async fn reconcile(domain: String, context: Arc<Context>) {
-    if !context.orphans.begin(&domain) {
-        return;
-    }
-    while let Some(left) = context.bursts.wait(&domain) {
-        tokio::time::sleep(left).await;
-    }
-    context.orphans.end(&domain);
-    for attempt in 0..TRIES {
-        if context.is_draining() {
-            return;
+    let mut wait = Duration::from_secs(1);
+    while context.orphans.begin(&domain) {
+        while let Some(left) = context.bursts.wait(&domain) {
+            context.pause(left).await;
+            if context.is_draining() {
+                return;
+            }
         }
+        context.orphans.end(&domain);
         match once(&domain, &context).await {
             Ok(()) => return,
             Err(error) if error.is_waiting() => {}
-            Err(error) => warn!(%domain, "failed to look after grants without a domain: {error}"),
+            Err(error) => {
+                warn!(%domain, ?wait, "failed to look after grants without a domain: {error}")
+            }
         }
-        tokio::time::sleep(Duration::from_secs(1 << attempt)).await;
+        if !context.orphans.begin(&domain) {
+            return;
+        }
+        context.pause(wait).await;
+        if context.is_draining() {
+            return;
+        }
+        context.orphans.end(&domain);
+        wait = LONGEST_WAIT.min(wait * 2);
     }
 }
 
@@ -78,6 +88,8 @@ async fn once(domain: &str, context: &Context) -> Result<(), Error> {
         return Ok(());
     }
     context.forget_domain(domain);
+    let mut all = true;
+    let mut left = Vec::new();
     for grant in context.stores.grants.state() {
         if grant.domain() != Some(domain) {
             continue;
@@ -85,10 +97,15 @@ async fn once(domain: &str, context: &Context) -> Result<(), Error> {
         if grant.meta().deletion_timestamp.is_some() {
             let namespace = grant.namespace().unwrap_or_default();
             let api: Api<Grant> = Api::namespaced(context.client.clone(), &namespace);
-            finalizer::release(&api, grant.as_ref()).await?;
+            // Whoever may forbid it in one namespace must not decide about another's.
+            if let Err(error) = finalizer::release(&api, grant.as_ref()).await {
+                warn!(%namespace, grant = %grant.name_any(), "{error}");
+                all = false;
+            }
         } else if let Ok(grant) = &grant.0 {
-            status::orphaned(context, &Arc::new(grant.clone()), Timestamp::now()).await?;
+            left.push(Arc::new(grant.clone()));
         }
     }
-    Ok(())
+    all &= status::orphaned(context, domain, left, Timestamp::now()).await;
+    if all { Ok(()) } else { Err(Error::Unfinished) }
 }

@@ -315,28 +315,25 @@ pub async fn unreadable(
     .await
 }
 
-/// Shows that a grant's domain does not exist.
+/// Shows that the domain of grants does not exist; tells whether all could be told.
 pub async fn orphaned(
     context: &Context,
-    grant: &Arc<DomainAccess>,
+    domain: &str,
+    grants: Vec<Arc<DomainAccess>>,
     now: Timestamp,
-) -> Result<(), Error> {
-    let name = &grant.spec.domain_ref.name;
+) -> bool {
     let rejection = Rejection::new(
         Reason::DomainNotFound,
         "spec.domainRef.name",
         format!(
-            "no OpenSearchDomain {name:?} exists: correct the name, or ask the platform's admins to create it"
+            "no OpenSearchDomain {domain:?} exists: correct the name, or ask the platform's admins to create it"
         ),
     );
-    let said = said::orphaned(&rejection, was_left(grant));
-    write_grants(
-        context,
-        vec![(Arc::clone(grant), said, Shown::default())],
-        now,
-    )
-    .await;
-    Ok(())
+    let statuses = grants.into_iter().map(|grant| {
+        let said = said::orphaned(&rejection, was_left(&grant));
+        (grant, said, Shown::default())
+    });
+    write_grants(context, statuses.collect(), now).await
 }
 
 type GrantStatus = (Arc<DomainAccess>, Vec<Statement>, Shown);

@@ -13,6 +13,7 @@ mod dead;
 mod deleted;
 mod held;
 mod hidden;
+mod orphaned;
 mod overdue;
 mod quiet;
 mod refusing;
