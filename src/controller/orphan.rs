@@ -36,7 +36,7 @@ impl Orphans {
 
 /// The longest wait before it is tried again. Nothing else brings it up: without a domain there is
 /// no interval, and a grant that nobody changes causes no event.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 /// Looks after the grants of a domain that was not found, for as long as it takes.
 ///
@@ -56,7 +56,7 @@ pub async fn reconcile(domain: String, context: Arc<Context>) {
             Ok(()) => return,
             Err(error) if error.is_waiting() => {}
             Err(error) => {
-                warn!(%domain, ?wait, "failed to look after grants without a domain: {error}")
+                warn!(%domain, ?wait, "failed to look after grants without a domain: {error}");
             }
         }
         if !context.orphans.begin(&domain) {
