@@ -12,5 +12,6 @@ pub const FIELD_MANAGER: &str = "opensearch-access";
 /// The annotation on an `OpenSearchDomain` by which an admin lets a held mass revocation proceed.
 ///
 /// Its value is the number of grants that may vanish at once, as the condition's message states
-/// it, so that an old acknowledgement never covers a larger loss.
+/// it. The operator takes it off once nothing is held any more, so that an old acknowledgement
+/// covers no later loss.
 pub const ACKNOWLEDGE_REVOCATION: &str = "opensearch-access.io/acknowledge-revocation";

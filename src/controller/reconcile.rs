@@ -262,6 +262,7 @@ async fn reconcile_domain(
     in_order(done);
     let all = done && applied.identity.values().all(Result::is_ok);
     if all && applied.door == Door::InForce {
+        withdrawn::spend(context, &cluster.object, plan.withheld.is_some()).await?;
         context.reset_tries(&domain.name);
     }
     let limit = context.config.revocation_limit;

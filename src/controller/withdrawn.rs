@@ -7,7 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use kube::{Resource, ResourceExt};
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{PatchOperation, RemoveOperation, TestOperation};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource, ResourceExt};
 
 use super::context::Context;
 use super::error::Error;
@@ -57,10 +60,40 @@ pub async fn held(
     Ok((!stays).then(|| Hold {
         reason: Reason::MassRevocationHeld,
         message: format!(
-            "the definition of {kind} is being deleted, and {count} grants with it; they are not revoked, everything else goes on. Let them go, and the definition with them: kubectl annotate opensearchdomain {} {ACKNOWLEDGE_REVOCATION}={count}",
+            "the definition of {kind} is being deleted, and {count} grants with it; they are not revoked, everything else goes on. Let them go, and the definition with them: kubectl annotate opensearchdomain {} {ACKNOWLEDGE_REVOCATION}={count} --overwrite",
             cluster.object.metadata.name.as_deref().unwrap_or_default()
         ),
     }))
+}
+
+/// Takes an acknowledgement off that has done its work, or that there is no work for: it lets one
+/// loss through, and not the next one too. `held` says that a loss waits for a larger one.
+pub async fn spend(context: &Context, domain: &OpenSearchDomain, held: bool) -> Result<(), Error> {
+    let Some(count) = domain.annotations().get(ACKNOWLEDGE_REVOCATION) else {
+        return Ok(());
+    };
+    if held || domain.meta().deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    // Only the one that was looked at goes: another may be for what has happened since.
+    let path = PointerBuf::from_tokens(["metadata", "annotations", ACKNOWLEDGE_REVOCATION]);
+    let take_off = json_patch::Patch(vec![
+        PatchOperation::Test(TestOperation {
+            path: path.clone(),
+            value: count.as_str().into(),
+        }),
+        PatchOperation::Remove(RemoveOperation { path }),
+    ]);
+    let api: Api<OpenSearchDomain> = Api::all(context.client.clone());
+    let (name, take_off) = (domain.name_any(), Patch::Json::<()>(take_off));
+    let written = api
+        .patch_metadata(&name, &PatchParams::default(), &take_off)
+        .await;
+    match written {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_invalid() => Ok(()),
+        Err(error) => Err(Error::kubernetes("take off the acknowledgement")(error)),
+    }
 }
 
 /// Has what is in force of deleted grants stay.

@@ -115,7 +115,7 @@ pub(super) fn mass_revocation(input: &Input<'_>) -> Option<Hold> {
     Some(Hold {
         reason: Reason::MassRevocationHeld,
         message: format!(
-            "{count} of {recorded} grants are gone without having been deleted through their finalizer; they are not revoked, everything else goes on. Restore them, or let them go: kubectl annotate opensearchdomain {} {ACKNOWLEDGE_REVOCATION}={count}",
+            "{count} of {recorded} grants are gone without having been deleted through their finalizer; they are not revoked, everything else goes on. Restore them, or let them go: kubectl annotate opensearchdomain {} {ACKNOWLEDGE_REVOCATION}={count} --overwrite",
             input.domain.name
         ),
     })

@@ -146,6 +146,16 @@ async fn grants_that_vanish_in_mass_are_held_until_an_admin_says_so() {
     scene.change_domain(&acknowledge("6")).await;
     scene.until_policy(&[scene.allows(&roles[6..])]).await;
     scene.until_domain_says("True", "Reconciled").await;
+    // It let this loss through, and lets no other.
+    let spent = async || {
+        let domain = scene.domain().await;
+        match domain["metadata"]["annotations"].get(annotation) {
+            Some(count) => Err(format!("{count} is acknowledged still")),
+            None => Ok(()),
+        }
+    };
+    let what = "the acknowledgement is spent";
+    scene.world.eventually(what, PATIENCE, spent).await;
 }
 
 #[tokio::test]
