@@ -174,6 +174,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Stand by: what changes is kept in the stores, and looked at by whoever leads.
     let led = async {
         context.stores.ready().await.context("a watch has ended")?;
+        leadership.known().await;
         ready.set(true);
         leadership.gained().await;
         anyhow::Ok(())

@@ -32,6 +32,7 @@ use crate::policy::domain::Domain;
 use crate::policy::ownership::LastApplied;
 use crate::policy::plan::Plan;
 use crate::policy::validate::GrantKey;
+use crate::runtime::said::Said;
 
 /// How many objects are patched at a time.
 pub(super) const PATCHES: usize = 16;
@@ -487,6 +488,6 @@ pub(super) async fn publish<K>(
         .publish(&event, &object.object_ref(&()))
         .await
     {
-        tracing::warn!(%error, "failed to publish an Event");
+        tracing::warn!(error = %Said(&error), "failed to publish an Event");
     }
 }

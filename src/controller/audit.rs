@@ -28,6 +28,7 @@ use crate::policy::domain::Domain;
 use crate::policy::ownership::{self, LastApplied};
 use crate::policy::permission::Permissions;
 use crate::policy::plan::{Outcome, Plan};
+use crate::runtime::said::Said;
 
 /// So many grants are named by a line of the log.
 const GRANTS_IN_LOG: usize = 1_000;
@@ -287,7 +288,7 @@ async fn tell(
     let events: Api<Event> = Api::namespaced(context.client.clone(), "default");
     match events.create(&PostParams::default(), &event).await {
         Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-        Err(error) => warn!(%error, "failed to publish an Event"),
+        Err(error) => warn!(error = %Said(&error), "failed to publish an Event"),
         Ok(_) => {}
     }
 }

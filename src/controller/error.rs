@@ -14,6 +14,7 @@ use crate::api::condition::Reason;
 use crate::aws::error::Error as AwsError;
 use crate::aws::session::SessionError;
 use crate::policy::service_account::AccountName;
+use crate::runtime::said::Said;
 
 /// The longest wait before the API server is tried again: so soon after an outage it goes on. What
 /// the server itself asks to wait is waited for beside.
@@ -24,11 +25,11 @@ const CLUSTER_RETRY: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The API server did not answer, or refused.
-    #[error("failed to {doing}: {source}")]
+    #[error("failed to {doing}: {}", Said(source))]
     Kubernetes {
         /// What was under way.
         doing: &'static str,
-        /// What the API server said; it prints its own causes.
+        /// What the API server said.
         source: Box<kube::Error>,
     },
     /// The last applied state cannot be read or kept.

@@ -21,6 +21,7 @@ use crate::api::domain::OpenSearchDomain;
 use crate::policy::evidence::names;
 use crate::policy::service_account::{AccountName, ROLE_ANNOTATION};
 use crate::runtime::link::WATCH_LASTS;
+use crate::runtime::said::Said;
 
 /// A domain as it was read; one that cannot be parsed does not stop the watch.
 pub type Domain = DeserializeGuard<OpenSearchDomain>;
@@ -320,7 +321,9 @@ impl Backoff for Pauses {
 
 fn logged<K>(event: watcher::Result<watcher::Event<K>>) -> Option<watcher::Event<K>> {
     event
-        .inspect_err(|error| tracing::warn!(%error, "a watch failed; it is tried again"))
+        .inspect_err(
+            |error| tracing::warn!(error = %Said(error), "a watch failed; it is tried again"),
+        )
         .ok()
 }
 

@@ -13,6 +13,7 @@ use crate::api::name::FIELD_MANAGER;
 use crate::kubernetes::record::{self, KEY, SECURITY_KEY};
 use crate::policy::fine_grained::mapping::AppliedSecurity;
 use crate::policy::ownership::LastApplied;
+use crate::runtime::said::Said;
 
 /// Why the state cannot be read or kept.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +30,7 @@ pub enum Error {
     #[error("another operator changed the state at the same time")]
     Conflict,
     /// The API server did not answer, or refused.
-    #[error("failed to {0} the state: {1}")]
+    #[error("failed to {0} the state: {said}", said = Said(.1))]
     Kubernetes(&'static str, Box<kube::Error>),
 }
 

@@ -24,10 +24,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
+use kube::core::Status;
 use kube::{Api, Client};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
+use super::said::Said;
 use crate::api::name::FIELD_MANAGER;
 
 /// The shortest duration that a busy API server lets a leader keep.
@@ -73,8 +75,17 @@ pub struct Leadership(Right);
 enum Right {
     /// Nobody else is there.
     Alone,
-    /// Until when, by the lease; `None` before it was taken.
-    Until(watch::Receiver<Option<Instant>>),
+    /// As the candidate says.
+    Candidate(watch::Receiver<Standing>),
+}
+
+/// What a candidate knows of its lease.
+#[derive(Debug, Clone, Copy, Default)]
+struct Standing {
+    /// Whether the API server ever told whose it is.
+    asked: bool,
+    /// Until when it is this process's; `None` while it is not.
+    until: Option<Instant>,
 }
 
 impl Leadership {
@@ -89,16 +100,28 @@ impl Leadership {
     pub fn holds(&self) -> bool {
         match &self.0 {
             Right::Alone => true,
-            Right::Until(until) => until.borrow().is_some_and(|until| Instant::now() < until),
+            Right::Candidate(standing) => {
+                let until = standing.borrow().until;
+                until.is_some_and(|until| Instant::now() < until)
+            }
         }
     }
 
     /// Waits until this process leads; forever where it never does.
     pub async fn gained(&mut self) {
-        let Right::Until(until) = &mut self.0 else {
+        self.reached(|standing| standing.until.is_some()).await;
+    }
+
+    /// Waits until this process knows who leads; forever where nobody can tell.
+    pub async fn known(&mut self) {
+        self.reached(|standing| standing.asked).await;
+    }
+
+    async fn reached(&mut self, wanted: impl FnMut(&Standing) -> bool) {
+        let Right::Candidate(standing) = &mut self.0 else {
             return;
         };
-        if until.wait_for(Option::is_some).await.is_err() {
+        if standing.wait_for(wanted).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -110,7 +133,7 @@ pub struct Candidate {
     leases: Api<Lease>,
     parameters: PostParams,
     config: Config,
-    until: watch::Sender<Option<Instant>>,
+    standing: watch::Sender<Standing>,
     /// The lease as another process held it when it last moved, and when that was seen.
     seen: Option<(LeaseSpec, Instant)>,
 }
@@ -127,7 +150,7 @@ impl Candidate {
     /// Prepares a candidate, and what tells whether it leads.
     #[must_use]
     pub fn new(client: Client, config: Config) -> (Self, Leadership) {
-        let (until, right) = watch::channel(None);
+        let (standing, right) = watch::channel(Standing::default());
         let candidate = Self {
             leases: Api::namespaced(client, &config.namespace),
             parameters: PostParams {
@@ -135,10 +158,10 @@ impl Candidate {
                 ..PostParams::default()
             },
             config,
-            until,
+            standing,
             seen: None,
         };
-        (candidate, Leadership(Right::Until(right)))
+        (candidate, Leadership(Right::Candidate(right)))
     }
 
     /// Waits for the lease, keeps it, and gives it back once it is asked to.
@@ -156,8 +179,15 @@ impl Candidate {
                     let now = match &attempt {
                         Ok(Attempt::Ours(_)) => String::new(),
                         Ok(Attempt::Held(holder)) => format!("{holder} leads"),
-                        Err(error) => format!("the lease cannot be asked for: {error}"),
+                        Err(kube::Error::Api(status)) if is_homeless(status) => format!(
+                            "namespace {} does not exist: create it, or name another with --namespace",
+                            self.config.namespace
+                        ),
+                        Err(error) => format!("the lease cannot be asked for: {}", Said(error)),
                     };
+                    if attempt.is_ok() {
+                        self.standing.send_modify(|standing| standing.asked = true);
+                    }
                     let news = told != now;
                     told = now;
                     match attempt {
@@ -182,12 +212,12 @@ impl Candidate {
             ours = match self.renew(ours).await {
                 Ok(ours) => ours,
                 Err(lost) => {
-                    self.until.send_replace(None);
+                    self.until(None);
                     return Err(lost);
                 }
             };
         }
-        self.until.send_replace(None);
+        self.until(None);
         self.give_back(*ours).await;
         Ok(())
     }
@@ -270,13 +300,17 @@ impl Candidate {
     fn extend(&self, began: Instant) {
         // A third is left for what is under way when the right ends.
         let until = began + self.config.duration * 2 / 3;
-        self.until.send_replace(Some(until));
+        self.until(Some(until));
+    }
+
+    fn until(&self, until: Option<Instant>) {
+        self.standing.send_modify(|standing| standing.until = until);
     }
 
     /// Renews the lease, as often as the right lasts.
     async fn renew(&self, mut ours: Box<Lease>) -> Result<Box<Lease>, Error> {
         loop {
-            let until = self.until.borrow().unwrap_or_else(Instant::now);
+            let until = self.standing.borrow().until.unwrap_or_else(Instant::now);
             let began = Instant::now();
             // A process that slept past its right has lost it, even if nobody took the lease.
             if began >= until {
@@ -308,7 +342,9 @@ impl Candidate {
                         continue;
                     }
                 }
-                Err(error) => warn!(lease = %name, %error, "the lease was not renewed"),
+                Err(error) => {
+                    warn!(lease = %name, error = %Said(&error), "the lease was not renewed");
+                }
             }
             tokio::time::sleep(self.pause() / 4).await;
         }
@@ -325,9 +361,14 @@ impl Candidate {
         let written = self.leases.replace(name, &self.parameters, &ours);
         match bounded(self.pause(), written).await {
             Ok(_) => info!(lease = %name, "the lease is released"),
-            Err(error) => warn!(lease = %name, %error, "the lease was not released"),
+            Err(error) => warn!(lease = %name, error = %Said(&error), "the lease was not released"),
         }
     }
+}
+
+/// Tells whether there is no namespace to keep the lease in.
+fn is_homeless(status: &Status) -> bool {
+    status.is_not_found() && status.message.starts_with("namespaces ")
 }
 
 /// Waits for an answer, but not for long: kube's own retries alone could outlast a lease.

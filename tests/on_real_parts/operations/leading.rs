@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{holder, own, until_a_write_is_under_way};
 use crate::common::fake_aws::{Fault, Times};
 use crate::common::operator::replica::{LEASE, Replica};
-use crate::common::operator::{ACCOUNT, OPERATOR_NAMESPACE};
+use crate::common::operator::{ACCOUNT, OPERATOR_NAMESPACE, PATIENCE};
 use crate::common::process::send;
 
 #[tokio::test]
@@ -133,4 +133,29 @@ async fn a_leader_that_cannot_reach_the_api_server_ends() {
         .until_policy(&[scene.allows(&[&scene.arn("a")])])
         .await;
     next.stop().await;
+}
+
+#[tokio::test]
+async fn an_operator_that_cannot_know_who_leads_is_not_ready() {
+    let scene = own("homeless").await;
+    scene.world.let_it_be_refused();
+    let options = ["--namespace", "nowhere"];
+    let operator = Replica::start_with(&scene.world, "homeless", &options).await;
+    let told = async || {
+        let log = scene.world.log();
+        let line = log.lines().find(|line| line.contains("standing by:"));
+        line.map(str::to_owned).ok_or(log)
+    };
+    let what = "it says why it stands by";
+    let line = scene.world.eventually(what, PATIENCE, told).await;
+    assert!(
+        line.contains("\"nowhere\"") && line.contains("(HTTP 403)"),
+        "{line}"
+    );
+    assert!(!line.contains("Status {"), "{line}");
+    // Its watches are there by now, and only the lease is not.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(operator.get("/readyz").await.unwrap().0, 503);
+    assert_eq!(operator.get("/healthz").await.unwrap().0, 200);
+    operator.stop().await;
 }
