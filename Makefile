@@ -44,4 +44,5 @@ crds: ## Regenerate crds/ from the types.
 figures: ## Measure what the README promises, and fail where it does not hold (about 20 minutes).
 	@tests/world/prepare etcd kube-apiserver kubectl
 	cargo test --locked --test proof -- --full
+	PROPTEST_CASES=100000 cargo test --locked --profile bench --test properties plan::a_detour
 	cargo bench --locked --bench growth

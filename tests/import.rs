@@ -180,9 +180,12 @@ fn bad_input_is_an_error() {
     ] {
         assert!(named.errors.contains(part), "{named:?}");
     }
-    let nowhere = import(&none, &["--write", "/nowhere"]);
+    let nowhere = import(&none, &["--write", "/dev/null/below"]);
     assert!(
-        nowhere.code == 1 && nowhere.errors.contains("/nowhere is not a folder"),
+        nowhere.code == 1
+            && nowhere
+                .errors
+                .contains("failed to make the folder /dev/null/below"),
         "{nowhere:?}"
     );
     let empty = import(&none, &[]);

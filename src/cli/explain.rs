@@ -216,6 +216,16 @@ fn tell(world: &World, manifests: &Manifests, standing: bool) -> io::Result<()> 
             let file = world.files.get(key).map(String::as_str).unwrap_or_default();
             left_out(file, &key.to_string(), &rejection.to_string())?;
         }
+        // What stands was proven when it was written.
+        if let Outcome::Granted {
+            service_accounts, ..
+        } = outcome
+            && !standing
+            && let Some(note) = plan::unchecked(service_accounts)
+        {
+            let file = world.files.get(key).map(String::as_str).unwrap_or_default();
+            say::note(format_args!("{file}: DomainAccess {key}: {note}"))?;
+        }
     }
     let unusable = manifests.unusable_grants.iter();
     for unusable in unusable.filter(|it| it.domain == world.domain.name) {

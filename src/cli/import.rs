@@ -39,8 +39,8 @@ pub(super) struct Args {
     /// The namespace of the grants.
     #[arg(long, default_value = "default")]
     namespace: String,
-    /// Write one file an object into this folder instead of printing; files that are there are not
-    /// replaced.
+    /// Write one file an object into this folder, which is made if need be, instead of printing;
+    /// files that are there are not replaced.
     #[arg(long, value_name = "FOLDER")]
     write: Option<PathBuf>,
 }
@@ -71,9 +71,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             }
         }
         Some(folder) => {
-            if !folder.is_dir() {
-                bail!("{} is not a folder", folder.display());
-            }
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("failed to make the folder {}", folder.display()))?;
             if let Some(taken) = files
                 .iter()
                 .map(|it| folder.join(&it.name))

@@ -15,6 +15,8 @@ use super::error::Error;
 use super::guarded::Grant;
 use super::queue::Domain;
 use super::{finalizer, status};
+use crate::api::condition::Reason;
+use crate::runtime::metrics::DomainFigures;
 
 /// The domains whose orphans are about to be looked after.
 #[derive(Debug, Default)]
@@ -105,6 +107,15 @@ async fn once(domain: &str, context: &Context) -> Result<(), Error> {
         } else if let Ok(grant) = &grant.0 {
             left.push(Arc::new(grant.clone()));
         }
+    }
+    if !left.is_empty() {
+        let count = i64::try_from(left.len()).unwrap_or(i64::MAX);
+        let refused = [(Reason::DomainNotFound.as_str(), count)].into();
+        let figures = DomainFigures {
+            refused,
+            ..DomainFigures::default()
+        };
+        context.metrics.domain(domain, figures);
     }
     all &= status::orphaned(context, domain, left, Timestamp::now()).await;
     if all { Ok(()) } else { Err(Error::Unfinished) }

@@ -1,5 +1,6 @@
 //! Which change asks for which domain, and how a burst of changes becomes one reconcile.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -44,6 +45,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// ...and how often it is doubled: to eight seconds.
 const PAUSE_DOUBLINGS: u32 = 4;
+
+/// A watch that keeps failing in the same way says so this often.
+const TOLD_AGAIN: Duration = Duration::from_secs(30);
 
 /// The cluster's objects, as they were last seen.
 #[derive(Clone)]
@@ -186,13 +190,14 @@ impl Queue {
                     found
                 }
             };
+            let mut failures = Failures::of("OpenSearchDomain");
             watcher(
                 Api::<Domain>::all(self.client.clone()),
                 watcher::Config::default().timeout(WATCH_LASTS),
             )
             .backoff(Pauses::default())
             .reflect(self.domains)
-            .map(move |event| match logged(event) {
+            .map(move |event| match failures.logged(event) {
                 Some(watcher::Event::Apply(domain) | watcher::Event::InitApply(domain)) => {
                     note(&domain, false)
                 }
@@ -211,13 +216,14 @@ impl Queue {
             let bursts = Arc::clone(&bursts);
             accounts(self.client.clone(), writer, stores, bursts, all.clone()).boxed()
         });
+        let mut failures = Failures::of("Namespace");
         let namespaces = watcher(
             Api::<NamespaceMeta>::all(self.client),
             watcher::Config::default().timeout(WATCH_LASTS),
         )
         .backoff(Pauses::default())
         .reflect(self.namespaces)
-        .map(move |event| match logged(event) {
+        .map(move |event| match failures.logged(event) {
             Some(watcher::Event::Apply(namespace)) if bursts.namespace(&namespace, false) => {
                 those(&by_labels)
             }
@@ -249,13 +255,14 @@ fn about_domains<K>(
 where
     K: OfDomain + Clone + Debug + Send + Sync + 'static,
 {
+    let mut failures = Failures::of(K::kind(&()));
     watcher(
         Api::<Guarded<K>>::all(client),
         watcher::Config::default().timeout(WATCH_LASTS),
     )
     .backoff(Pauses::default())
     .reflect(writer)
-    .map(move |event| match logged(event) {
+    .map(move |event| match failures.logged(event) {
         Some(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
             bursts.object(&object, false).unwrap_or_else(&all)
         }
@@ -278,6 +285,7 @@ fn accounts(
         let changed = bursts.account(account, gone)?;
         Some(stores.domains_of(&changed))
     };
+    let mut failures = Failures::of("ServiceAccount");
     watcher(
         Api::<AccountMeta>::all(client),
         watcher::Config::default().timeout(WATCH_LASTS),
@@ -286,7 +294,7 @@ fn accounts(
     // Often the largest part, and of no use here.
     .modify(|account| account.metadata.managed_fields = None)
     .reflect(writer)
-    .map(move |event| match logged(event) {
+    .map(move |event| match failures.logged(event) {
         Some(watcher::Event::Apply(account)) => note(&account, false).unwrap_or_default(),
         Some(watcher::Event::Delete(account)) => note(&account, true).unwrap_or_default(),
         Some(watcher::Event::InitApply(account)) => {
@@ -319,12 +327,51 @@ impl Backoff for Pauses {
     }
 }
 
-fn logged<K>(event: watcher::Result<watcher::Event<K>>) -> Option<watcher::Event<K>> {
-    event
-        .inspect_err(
-            |error| tracing::warn!(error = %Said(error), "a watch failed; it is tried again"),
-        )
-        .ok()
+/// The failures of one watch, for the log: a failure is told when it is another than the last, and
+/// once in [`TOLD_AGAIN`] while it lasts. Tries alone would make several lines a second.
+#[derive(Debug)]
+struct Failures {
+    /// The kind that is watched.
+    kind: Cow<'static, str>,
+    told: Option<(String, Instant)>,
+}
+
+impl Failures {
+    fn of(kind: impl Into<Cow<'static, str>>) -> Self {
+        let kind = kind.into();
+        Self { kind, told: None }
+    }
+
+    /// Returns what happened; a failure is logged, unless it was a moment ago.
+    fn logged<K>(
+        &mut self,
+        event: watcher::Result<watcher::Event<K>>,
+    ) -> Option<watcher::Event<K>> {
+        match event {
+            Err(error) => {
+                let error = Said(&error).to_string();
+                if self.is_news(&error, Instant::now()) {
+                    tracing::warn!(error, kind = %self.kind, "a watch failed; it is tried again");
+                }
+                None
+            }
+            // Every try starts so, failures included.
+            Ok(watcher::Event::Init) => Some(watcher::Event::Init),
+            Ok(event) => {
+                self.told = None;
+                Some(event)
+            }
+        }
+    }
+
+    fn is_news(&mut self, error: &str, now: Instant) -> bool {
+        let same = self.told.as_ref().filter(|(told, _)| told == error);
+        let news = same.is_none_or(|(_, at)| now.duration_since(*at) >= TOLD_AGAIN);
+        if news {
+            self.told = Some((error.to_owned(), now));
+        }
+        news
+    }
 }
 
 /// Changes that wait for more to come, by domain.
@@ -506,5 +553,31 @@ impl Bursts {
             return None;
         }
         Some(left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_keeps_failing_says_so_now_and_then() {
+        let mut failures = Failures::of("Namespace");
+        let start = Instant::now();
+        assert!(failures.is_news("refused", start));
+        assert!(!failures.is_news("refused", start + TOLD_AGAIN / 2));
+        // Another failure is worth a line at once.
+        assert!(failures.is_news("forbidden", start + TOLD_AGAIN / 2));
+        assert!(!failures.is_news("forbidden", start + TOLD_AGAIN));
+        assert!(failures.is_news("forbidden", start + TOLD_AGAIN * 2));
+        // A list that begins has not succeeded yet; one that ends has.
+        assert!(failures.logged(Ok(watcher::Event::<()>::Init)).is_some());
+        assert!(!failures.is_news("forbidden", start + TOLD_AGAIN * 2));
+        assert!(
+            failures
+                .logged(Ok(watcher::Event::<()>::InitDone))
+                .is_some()
+        );
+        assert!(failures.is_news("forbidden", start + TOLD_AGAIN * 2));
     }
 }

@@ -27,7 +27,7 @@ use crate::policy::plan::{self, Input, Outcome, Plan};
 use crate::policy::service_account::{
     AccountName, Proof, ROLE_ANNOTATION, Resolution, Resolutions, annotated,
 };
-use crate::policy::validate::{DomainFacts, GrantKey, ValidatedGrant};
+use crate::policy::validate::{DomainFacts, GrantKey, ServiceAccount, ValidatedGrant};
 use crate::policy::verdict::{self, NamespaceLabels, Verdict};
 use crate::policy::{Rejection, canonical, evidence, guard};
 
@@ -213,9 +213,9 @@ fn recorded(last: Option<&LastApplied>) -> BTreeMap<AccountName, Resolution> {
 }
 
 /// Returns what the author of a grant should know of its service accounts.
-fn unchecked(grant: &ValidatedGrant) -> Option<String> {
-    let unchecked = grant
-        .service_accounts()
+pub fn unchecked<'a>(accounts: impl IntoIterator<Item = &'a ServiceAccount>) -> Option<String> {
+    let unchecked = accounts
+        .into_iter()
         .filter(|it| it.proof == Some(Proof::Unchecked));
     let said: Vec<String> = unchecked
         .flat_map(|it| it.roles.iter().map(|role| format!("{} is {role}", it.name)))
@@ -394,7 +394,7 @@ fn domain_report(world: World) -> DomainReport {
     };
     for key in verdicts.keys() {
         if let Some(Verdict::Valid(grant)) = verdicts.get(key)
-            && let Some(message) = unchecked(grant)
+            && let Some(message) = unchecked(grant.service_accounts())
         {
             report.warnings.push(Warning {
                 namespace: key.namespace.clone(),

@@ -39,6 +39,9 @@ const GUARDED: [&str; 12] = [
     "rustls",
 ];
 
+/// What says as an error, at every try, what the operator says itself of the call that failed.
+const REPEATING: &str = "kube_client::client::builder";
+
 /// Sends what is logged to standard error, as text or as one JSON object a line.
 ///
 /// Whatever the directives say, no secret is logged: what the guarded libraries say below `warn`
@@ -52,7 +55,8 @@ pub fn init(directives: &str, json: bool) -> Result<(), Error> {
         })?;
     let harmless = Targets::new()
         .with_default(LevelFilter::TRACE)
-        .with_targets(GUARDED.map(|library| (library, LevelFilter::WARN)));
+        .with_targets(GUARDED.map(|library| (library, LevelFilter::WARN)))
+        .with_target(REPEATING, LevelFilter::OFF);
     let logger = fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);

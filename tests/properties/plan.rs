@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fastrand::Rng;
 use opensearch_access::api::access::DomainAccess;
 use opensearch_access::policy::document::Statement;
-use opensearch_access::policy::plan::Outcome;
+use opensearch_access::policy::plan::{Outcome, Plan};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
@@ -123,6 +123,60 @@ fn world(moments: &[(Option<Value>, Option<Value>, bool)], foreign: &[Value], se
         world.grants.extend(grant);
     }
     world
+}
+
+/// Draws what cannot be granted: what the ceiling, the service or the language refuses.
+fn bad() -> impl Strategy<Value = Value> {
+    let strange = json!([{"iamRole": {"arn": "arn:aws:iam::999999999999:role/refused"}}]);
+    let ours = json!([{"iamRole": {"arn": role("a")}}]);
+    select(vec![
+        json!({"access": "Read", "principals": strange}),
+        json!({"access": "Read", "principals": ours, "paths": ["_cat/../x"]}),
+        json!({"access": "Read", "actions": ["es:ESHttpGet"], "principals": ours}),
+        json!({"access": "Read", "principals": ours, "conditions": {"sourceIps": ["203.0.113.7/24"]}}),
+        json!({"access": "Read", "principals": [{"iamRole": {"arn": "a role"}}]}),
+        json!({"access": "Read", "principals": ours, "expiresAt": "2026-05-31T00:00:00Z"}),
+        json!({"access": "ReadWrite", "principals": [{"anonymous": {}}]}),
+    ])
+}
+
+/// What the grants of a few names ask for at one time; `None`: not there.
+type Asked = Vec<Option<Value>>;
+
+fn asked(of: impl Strategy<Value = Value>) -> impl Strategy<Value = Asked> {
+    prop::collection::vec(prop::option::weighted(0.7, of), 4)
+}
+
+/// Draws what is asked for on the way: some of it good, much of it bad, now and then without any
+/// consent.
+fn detour() -> impl Strategy<Value = Vec<(Asked, bool)>> {
+    let step = (
+        asked(prop_oneof![2 => bad(), 1 => spec()]),
+        prop::bool::weighted(0.8),
+    );
+    prop::collection::vec(step, 1..4)
+}
+
+/// Takes a world to where grants ask for something else; those that are gone go by their finalizer.
+fn go(world: &mut World, asked: &Asked) -> Plan {
+    let wanted: Vec<DomainAccess> = asked
+        .iter()
+        .enumerate()
+        .filter_map(|(n, spec)| Some(named(n, spec.as_ref()?)))
+        .collect();
+    let gone = |it: &DomainAccess| {
+        !wanted
+            .iter()
+            .any(|wanted| wanted.metadata.name == it.metadata.name)
+    };
+    world.grants.retain(gone);
+    world.grants.iter_mut().for_each(delete);
+    world.grants.extend(wanted);
+    world.settle();
+    world
+        .grants
+        .retain(|it| it.metadata.deletion_timestamp.is_none());
+    world.settle()
 }
 
 /// Lets others meddle with the statements of the operator: drop, split, join, add a stranger.
@@ -275,6 +329,29 @@ proptest! {
             !is_new
         });
         prop_assert_eq!(one.outcomes, other.outcomes);
+    }
+
+    #[test]
+    fn a_detour_leaves_nothing_behind(
+        first in asked(spec()), detour in detour(), last in asked(prop_oneof![4 => spec(), 1 => bad()]),
+        foreign in foreign(),
+    ) {
+        let others_only = json!({"consent": [{"namespaces": ["team-b"], "ceiling": {"access": "Read"}}]});
+        let mut world = World::new(domain(&json!({})));
+        world.others(|statements| statements.extend(foreign));
+        go(&mut world, &first);
+        let mut direct = world.clone();
+        for (asked, consented) in &detour {
+            if !consented {
+                world.domain = domain(&others_only);
+            }
+            go(&mut world, asked);
+            world.domain = direct.domain.clone();
+        }
+        let (there, here) = (go(&mut direct, &last), go(&mut world, &last));
+        prop_assert_eq!(world.observed.to_text(), direct.observed.to_text());
+        prop_assert_eq!(here.next, there.next);
+        prop_assert_eq!(here.outcomes, there.outcomes);
     }
 
     #[test]

@@ -34,9 +34,12 @@ async fn what_is_refused_for_a_grant_without_a_domain_is_tried_again() {
     scene.until_domain_is_gone().await;
     let hint = ["spec.domainRef.name"];
     scene.until_refused("grant", "DomainNotFound", &hint).await;
+    let counted = "grants_refused{reason=\"DomainNotFound\"}";
+    operator.until_metrics(&[(counted, 1.0)]).await;
 
     proxy.inject(meant, refusal, Some(REFUSALS));
     scene.delete_grant("grant").await;
     scene.until_gone("grant").await;
+    operator.until_metrics(&[(counted, 0.0)]).await;
     operator.stop().await;
 }
