@@ -212,19 +212,20 @@ fn tell(world: &World, manifests: &Manifests, standing: bool) -> io::Result<()> 
         ))
     };
     for (key, outcome) in &world.plan.outcomes {
-        if let Outcome::Refused(rejection) | Outcome::Undecided(rejection) = outcome {
-            let file = world.files.get(key).map(String::as_str).unwrap_or_default();
-            left_out(file, &key.to_string(), &rejection.to_string())?;
-        }
-        // What stands was proven when it was written.
-        if let Outcome::Granted {
-            service_accounts, ..
-        } = outcome
-            && !standing
-            && let Some(note) = plan::unchecked(service_accounts)
-        {
-            let file = world.files.get(key).map(String::as_str).unwrap_or_default();
-            say::note(format_args!("{file}: DomainAccess {key}: {note}"))?;
+        let file = world.files.get(key).map(String::as_str).unwrap_or_default();
+        match outcome {
+            Outcome::Refused(rejection) | Outcome::Undecided(rejection) => {
+                left_out(file, &key.to_string(), &rejection.to_string())?;
+            }
+            // What stands was proven when it was written.
+            Outcome::Granted {
+                service_accounts, ..
+            } if !standing => {
+                if let Some(note) = plan::unchecked(service_accounts) {
+                    say::note(format_args!("{file}: DomainAccess {key}: {note}"))?;
+                }
+            }
+            _ => {}
         }
     }
     let unusable = manifests.unusable_grants.iter();

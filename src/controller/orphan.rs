@@ -16,7 +16,7 @@ use super::guarded::Grant;
 use super::queue::Domain;
 use super::{finalizer, status};
 use crate::api::condition::Reason;
-use crate::runtime::metrics::DomainFigures;
+use crate::runtime::metrics::{DomainFigures, figure};
 
 /// The domains whose orphans are about to be looked after.
 #[derive(Debug, Default)]
@@ -109,10 +109,8 @@ async fn once(domain: &str, context: &Context) -> Result<(), Error> {
         }
     }
     if !left.is_empty() {
-        let count = i64::try_from(left.len()).unwrap_or(i64::MAX);
-        let refused = [(Reason::DomainNotFound.as_str(), count)].into();
         let figures = DomainFigures {
-            refused,
+            refused: [(Reason::DomainNotFound.as_str(), figure(left.len()))].into(),
             ..DomainFigures::default()
         };
         context.metrics.domain(domain, figures);

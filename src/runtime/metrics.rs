@@ -267,7 +267,9 @@ impl Metrics {
     }
 }
 
-fn figure(number: usize) -> i64 {
+/// Returns a count as a gauge takes it.
+#[must_use]
+pub fn figure(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
