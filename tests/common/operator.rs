@@ -70,6 +70,15 @@ const TAIL: usize = 25;
 /// The options by which the operator knows its cluster.
 pub(crate) const IN_CLUSTER: [&str; 4] = ["--eks-cluster-name", CLUSTER, "--eks-region", REGION];
 
+/// What the shared world runs on: tests have runtimes that end with them, and it has to outlive each.
+static SHARED: LazyLock<Runtime> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+});
+
 /// A cluster, a fake AWS and the operator between them.
 pub(crate) struct World {
     parts: Held,
@@ -107,16 +116,8 @@ impl World {
 
     /// Returns the world of all tests that keep to domains and namespaces of their own.
     pub(crate) async fn shared() -> Self {
-        // Tests have runtimes that end with them; the fake AWS has to outlive each.
-        static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-            tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(1)
-                .enable_all()
-                .build()
-                .unwrap()
-        });
         static PARTS: OnceCell<Parts> = OnceCell::const_new();
-        let start = async || RUNTIME.spawn(Parts::start()).await.unwrap();
+        let start = async || SHARED.spawn(Parts::start()).await.unwrap();
         Self::of(Held::Shared(PARTS.get_or_init(start).await))
     }
 
@@ -128,6 +129,21 @@ impl World {
         };
         let client = self.client.clone();
         Self { parts, client }
+    }
+
+    /// Has the operator look at a domain no more, in a world that other tests go on with: what
+    /// each test leaves behind would slow down all after it.
+    pub(crate) fn put_to_rest(&self, domain: &'static str) {
+        let Held::Shared(parts) = self.parts else {
+            return;
+        };
+        SHARED.spawn(async move {
+            let client = parts.cluster.client();
+            let domains = Api::<DynamicObject>::all_with(client, &resource("OpenSearchDomain"));
+            let rest = Patch::Merge(json!({"spec": {"interval": "24h"}}));
+            // A test may have deleted it.
+            _ = domains.patch(domain, &PatchParams::default(), &rest).await;
+        });
     }
 
     fn of(parts: Held) -> Self {
@@ -468,6 +484,9 @@ pub(crate) fn resource(kind: &str) -> ApiResource {
     let (group, version, plural) = match kind {
         "OpenSearchDomain" => ("opensearch-access.io", "v1alpha1", "opensearchdomains"),
         "DomainAccess" => ("opensearch-access.io", "v1alpha1", "domainaccesses"),
+        "DomainRole" => ("opensearch-access.io", "v1alpha1", "domainroles"),
+        "DomainTenant" => ("opensearch-access.io", "v1alpha1", "domaintenants"),
+        "DomainActionGroup" => ("opensearch-access.io", "v1alpha1", "domainactiongroups"),
         "Event" => ("events.k8s.io", "v1", "events"),
         "Namespace" => ("", "v1", "namespaces"),
         "ServiceAccount" => ("", "v1", "serviceaccounts"),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -72,24 +72,24 @@ impl Stage {
         let body = json!({"cluster_permissions": ["cluster_composite_ops_ro"],
             "index_permissions": [{"index_patterns": [pattern], "allowed_actions": ["read"]}]});
         let path = format!("{API}/roles/{name}");
-        // Another test's write of its own role may come between.
-        for _ in 0..20 {
-            if self.as_admin(Method::PUT, &path, &body).await.0 < 300 {
-                return name;
-            }
-        }
-        panic!("role {name} could not be defined");
+        self.until_taken(Method::PUT, &path, &body).await;
+        name
     }
 
     /// Changes the mappings as another writer would.
     async fn others_map(&self, patch: &Value) {
         let place = format!("{API}/rolesmapping");
-        for _ in 0..20 {
-            if self.as_admin(Method::PATCH, &place, patch).await.0 == 200 {
-                return;
-            }
-        }
-        panic!("nothing could be mapped");
+        self.until_taken(Method::PATCH, &place, patch).await;
+    }
+
+    /// Sends a write until the plugin takes it: another test's write may come between.
+    async fn until_taken(&self, method: Method, path: &str, body: &Value) {
+        let send = async || match self.as_admin(method.clone(), path, body).await {
+            (status, _) if status < 300 => Ok(()),
+            (status, said) => Err(format!("HTTP {status}: {said}")),
+        };
+        let what = format!("{method} {path} is taken");
+        self.scene.world.eventually(&what, PATIENCE, send).await;
     }
 
     /// Returns who is mapped to a role, users and backend roles alike.

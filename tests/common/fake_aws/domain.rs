@@ -232,6 +232,8 @@ pub(crate) struct Domain {
     phase: Phase,
     /// Why the next accepted change fails after the fact.
     pub(crate) fail_next: Option<String>,
+    /// What another writer stores after each update.
+    pub(crate) undone_by: Option<String>,
     failing: Option<String>,
     pub(crate) stale_reads: bool,
     seed: u64,
@@ -262,6 +264,7 @@ impl Domain {
             change: None,
             phase: Phase::Settled,
             fail_next: None,
+            undone_by: None,
             failing: None,
             stale_reads: false,
             seed: u64::try_from(Seeded::new(seed, &arn).below(1 << 30)).expect("it fits"),

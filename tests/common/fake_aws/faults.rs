@@ -65,6 +65,11 @@ impl Faults {
             .retain(|rule| operation != "*" && rule.operation != operation);
     }
 
+    /// Clears the faults of one domain.
+    pub(crate) fn clear_on(&mut self, domain: &str) {
+        self.0.retain(|rule| rule.domain.as_deref() != Some(domain));
+    }
+
     /// Takes what this call has to suffer: all delays, and the first fault that decides how it
     /// ends.
     pub(crate) fn take(&mut self, operation: &str, domain: Option<&str>) -> Vec<Fault> {

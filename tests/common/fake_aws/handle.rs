@@ -188,6 +188,13 @@ impl DomainHandle<'_> {
             .push((self.arn.clone(), Box::new(writer)));
     }
 
+    /// Has an external writer store a policy after each update, before anybody can read it.
+    pub(crate) fn undo_updates(&self, document: &str) {
+        self.world.with_domain(&self.arn, |domain, _| {
+            domain.undone_by = Some(document.to_owned());
+        });
+    }
+
     /// Returns the domain's name.
     pub(crate) fn name(&self) -> String {
         self.world
@@ -284,6 +291,11 @@ impl FaultsHandle<'_> {
             .lock()
             .faults
             .inject(operation, Some(domain), fault, times);
+    }
+
+    /// Clears the faults that were set on one domain.
+    pub(crate) fn clear_on(self, domain: &str) {
+        self.world.lock().faults.clear_on(domain);
     }
 
     /// Delays an operation until that is cleared.

@@ -304,6 +304,9 @@ fn answer(world: &World, arrived: &Arrived, caller: &Caller) -> Result<Answer, R
         if operation == "UpdateDomainConfig" && arrived.body["DryRun"] != true {
             let arn = es::arn(&call, call.domain.unwrap_or_default());
             world.run_external_writer(&arn);
+            let answer = es::answer(&mut world.lock(), &call)?;
+            world.undo_update(&arn);
+            return Ok(answer);
         }
         return es::answer(&mut world.lock(), &call);
     }

@@ -140,6 +140,14 @@ impl World {
         }
     }
 
+    /// Lets the writer that undoes each update of this domain do so, if there is one.
+    pub(super) fn undo_update(&self, arn: &str) {
+        let undone_by = self.with_domain(arn, |domain, _| domain.undone_by.clone());
+        if let Some(document) = undone_by {
+            self.write_externally(arn, &document);
+        }
+    }
+
     /// Returns the credentials of an account's admin; account and admin are made at the first call.
     pub(super) fn admin(&self, account: &str) -> Credentials {
         let accounts = &mut self.lock().accounts;

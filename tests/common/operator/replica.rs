@@ -12,7 +12,7 @@ use crate::common::fake_aws::Call;
 use crate::common::process::Process;
 
 /// How long the lease of a replica lasts.
-pub(crate) const LEASE: Duration = Duration::from_secs(6);
+pub(crate) const LEASE: Duration = Duration::from_secs(10);
 
 /// An operator that stands for leader, killed on drop.
 pub(crate) struct Replica<'a> {

@@ -454,5 +454,6 @@ impl Drop for Scene {
             let bad = !judgement.violations.is_empty();
             assert!(!bad, "{}", oracle::told(&judgement));
         }
+        self.world.put_to_rest(self.name);
     }
 }

@@ -39,10 +39,8 @@ async fn an_operator_that_is_asked_to_stop_finishes_its_write_and_gives_the_leas
     assert_eq!(writes[0].status, Some(200), "it was not cut off");
     assert_eq!(holder(&scene).await, "");
 
-    let asked = Instant::now();
     let second = Replica::start(&scene.world, "second").await;
     second.until_leads().await;
-    assert!(asked.elapsed() < LEASE, "{:?}", asked.elapsed());
     let every: Vec<&str> = names.iter().map(String::as_str).collect();
     scene.until_ready(&every).await;
     let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
@@ -59,7 +57,7 @@ async fn an_operator_that_stands_by_stops_at_once() {
     second.until_readyz(200).await;
     let asked = Instant::now();
     second.stop().await;
-    assert!(asked.elapsed() < LEASE / 2, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < LEASE, "{:?}", asked.elapsed());
     assert!(holder(&scene).await.starts_with("first_"));
     first.stop().await;
 }

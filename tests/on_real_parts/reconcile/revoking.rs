@@ -9,8 +9,13 @@ use crate::common::fake_aws::{DomainOptions, Fault, Times};
 use crate::common::operator::scene::{Scene, condition};
 use crate::common::operator::{ACCOUNT, PATIENCE};
 
-/// How soon access is to be gone.
-const SOON: Duration = Duration::from_secs(5);
+/// Sets up a scene in which nothing but what happens makes the operator look again. How soon it does
+/// is for `tests/proof/scale.rs` to measure, on a machine that does nothing else.
+async fn eventful(name: &'static str) -> Scene {
+    let scene = Scene::bare(name, DomainOptions::default()).await;
+    scene.add_domain(&json!({"interval": "1h"})).await;
+    scene
+}
 
 fn attached(scene: &Scene, role: &str) -> usize {
     let role = scene.role_name(role);
@@ -64,7 +69,7 @@ async fn a_grant_that_goes_while_it_is_being_granted_alarms_nobody() {
 
 #[tokio::test]
 async fn a_deleted_grant_is_revoked_first_and_then_goes() {
-    let scene = Scene::shared("deleted").await;
+    let scene = eventful("deleted").await;
     let (a, b) = (scene.role("a"), scene.role("b"));
     let principals = json!([{"iamRole": {"arn": a}}]);
     scene
@@ -93,9 +98,7 @@ async fn a_deleted_grant_is_revoked_first_and_then_goes() {
         "it was not revoked yet"
     );
     assert_eq!(attached(&scene, "a"), 1, "the door is open still");
-    scene
-        .until_policy_within(SOON, &[scene.allows(&[&b])])
-        .await;
+    scene.until_policy(&[scene.allows(&[&b])]).await;
     scene.until_gone("goes").await;
     assert_eq!(attached(&scene, "a"), 0);
     scene.until_policy(&[scene.allows(&[&b])]).await;
@@ -109,11 +112,11 @@ async fn a_deleted_grant_is_revoked_first_and_then_goes() {
 
 #[tokio::test]
 async fn the_last_grant_takes_the_policy_with_it() {
-    let scene = Scene::shared("last").await;
+    let scene = eventful("last").await;
     scene.grant_to("only", &scene.role("a")).await;
     scene.until_ready(&["only"]).await;
     scene.delete_grant("only").await;
-    scene.until_policy_within(SOON, &[]).await;
+    scene.until_policy(&[]).await;
     scene.until_gone("only").await;
     let versions = scene.world.aws().versions(scene.name);
     assert_eq!(versions.last().map(|it| it.submitted.as_str()), Some(""));
@@ -159,12 +162,12 @@ async fn an_inline_policy_stays_as_long_as_a_grant_asks_for_it() {
 
 #[tokio::test]
 async fn consent_that_is_withdrawn_revokes() {
-    let scene = Scene::shared("withdrawn").await;
+    let scene = eventful("withdrawn").await;
     let a = scene.role("a");
     scene.grant_to("grant", &a).await;
     scene.until_ready(&["grant"]).await;
     scene.change_domain(&json!({"spec": {"consent": []}})).await;
-    scene.until_policy_within(SOON, &[]).await;
+    scene.until_policy(&[]).await;
     scene
         .until_refused(
             "grant",
@@ -180,9 +183,7 @@ async fn consent_that_is_withdrawn_revokes() {
 
 #[tokio::test]
 async fn a_grant_ends_by_itself() {
-    let scene = Scene::bare("ends", DomainOptions::default()).await;
-    // Nothing but the end of the grant makes the operator look again.
-    scene.add_domain(&json!({"interval": "1h"})).await;
+    let scene = eventful("ends").await;
     scene.grant_to("short", &scene.role("a")).await;
     scene.until_ready(&["short"]).await;
     let end = Timestamp::now() + SignedDuration::from_secs(6);

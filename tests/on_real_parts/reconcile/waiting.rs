@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::common::fake_aws::{DomainOptions, Fault, Period, Times};
 use crate::common::operator::scene::Scene;
-use crate::common::operator::{ACCOUNT, World};
+use crate::common::operator::{ACCOUNT, PATIENCE, World};
 
 /// Longer than anybody waits.
 const NEVER: Duration = Duration::from_mins(10);
@@ -33,7 +33,7 @@ async fn an_iam_that_does_not_answer_keeps_no_revocation_waiting() {
     scene.delete_grant("goes").await;
     // Attaching comes after what revokes.
     scene
-        .until_policy_within(Duration::from_secs(15), &[scene.allows(&[&b])])
+        .until_policy_within(LOOK_UPS, &[scene.allows(&[&b])])
         .await;
 
     faults.delay("GetRole", NEVER);
@@ -65,10 +65,9 @@ async fn an_inline_policy_goes_while_the_door_waits_for_another_change() {
         scene.world.aws().role_policies(ACCOUNT, &role).len()
     };
     let look = async || (attached() == 0).then_some(()).ok_or("attached".to_owned());
-    let patience = Duration::from_secs(15);
     scene
         .world
-        .eventually("the inline policy is gone", patience, look)
+        .eventually("the inline policy is gone", PATIENCE, look)
         .await;
     assert_eq!(scene.policy(), scene.history()[2], "the door waits still");
     domain.processing(Period::None);
