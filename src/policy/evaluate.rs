@@ -74,10 +74,10 @@ pub struct Evaluation {
 }
 
 /// Three-valued truth: `None` is not known.
-type Truth = Option<bool>;
+pub(super) type Truth = Option<bool>;
 
 /// Returns the truth of all parts together.
-fn all(parts: impl IntoIterator<Item = Truth>) -> Truth {
+pub(super) fn all(parts: impl IntoIterator<Item = Truth>) -> Truth {
     let mut truth = Some(true);
     for part in parts {
         match part {
@@ -90,7 +90,7 @@ fn all(parts: impl IntoIterator<Item = Truth>) -> Truth {
 }
 
 /// Returns the truth of any part.
-fn any(parts: impl IntoIterator<Item = Truth>) -> Truth {
+pub(super) fn any(parts: impl IntoIterator<Item = Truth>) -> Truth {
     let mut truth = Some(false);
     for part in parts {
         match part {

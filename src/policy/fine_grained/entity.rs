@@ -2,18 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A kind of entity, in the order in which they are created: each may name those before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EntityKind {
     /// A name for several permissions.
+    #[serde(rename = "actiongroups")]
     ActionGroup,
     /// A space of OpenSearch Dashboards.
+    #[serde(rename = "tenants")]
     Tenant,
     /// A role.
+    #[serde(rename = "roles")]
     Role,
     /// Who has a role; named after it.
+    #[serde(rename = "rolesmapping")]
     Mapping,
 }
 
