@@ -2,6 +2,9 @@
 //!
 //! - [`domain`]: `OpenSearchDomain`, which a platform admin owns: the domain, and who may grant on it
 //! - [`access`]: `DomainAccess`, which a team owns: a grant
+//! - [`role`], [`tenant`], [`action_group`]: `DomainRole`, `DomainTenant` and `DomainActionGroup`,
+//!   which a team owns: what there is in a domain's security plugin; [`definition`]: what the three
+//!   have in common
 //! - [`condition`]: the condition types and reasons of both, and how conditions change
 //! - [`arn`]: the ARNs that appear in them, parsed
 //! - [`name`]: the fixed names that the operator puts on objects
@@ -12,10 +15,14 @@
 //! Pure: no I/O, no clock, no logging.
 
 pub mod access;
+pub mod action_group;
 pub mod arn;
 pub mod condition;
+pub mod definition;
 pub mod domain;
 pub mod name;
+pub mod role;
+pub mod tenant;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -26,7 +33,13 @@ use kube::CustomResourceExt;
 /// them.
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    let mut definitions = vec![domain::OpenSearchDomain::crd(), access::DomainAccess::crd()];
+    let mut definitions = vec![
+        domain::OpenSearchDomain::crd(),
+        access::DomainAccess::crd(),
+        role::DomainRole::crd(),
+        tenant::DomainTenant::crd(),
+        action_group::DomainActionGroup::crd(),
+    ];
     for version in definitions
         .iter_mut()
         .flat_map(|definition| &mut definition.spec.versions)

@@ -19,6 +19,7 @@
 //! - [`roles`], `mapped`: who is mapped to which role of the security plugin
 //! - [`fresh`]: what a write is made from, past every cache
 //! - [`guarded`]: a grant as it was read, whether or not it can be parsed
+//! - [`definers`]: the objects that define something in the security plugin
 //! - [`finalizer`]: what keeps a grant from going before it is revoked
 //! - [`conditions`]: what users read
 //! - [`state`]: the last applied state, kept in a `ConfigMap`
@@ -42,6 +43,8 @@ pub mod apply;
 mod audit;
 pub mod conditions;
 pub mod context;
+mod defined;
+pub mod definers;
 pub mod error;
 pub mod finalizer;
 pub mod fresh;

@@ -217,7 +217,7 @@ fn every_list_and_text_that_a_rule_reads_is_bounded() {
 #[test]
 fn conditions_are_a_map_by_type() {
     let definitions = definitions();
-    assert_eq!(definitions.len(), 2);
+    assert_eq!(definitions.len(), 5);
     for (kind, definition) in definitions {
         let version = &definition["spec"]["versions"][0];
         assert_eq!(version["subresources"], json!({"status": {}}), "{kind}");

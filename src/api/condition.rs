@@ -17,6 +17,8 @@ pub mod condition_type {
     pub const IDENTITY_POLICY_APPLIED: &str = "IdentityPolicyApplied";
     /// The security plugin maps the principals to every role that the grant asks for.
     pub const SECURITY_ROLES_APPLIED: &str = "SecurityRolesApplied";
+    /// The security plugin has what the object defines.
+    pub const DEFINED: &str = "Defined";
     /// Requests cannot pass the grant's paths by; set, as `False`, only where they can.
     pub const PATHS_ENFORCED: &str = "PathsEnforced";
 }

@@ -305,6 +305,11 @@ pub struct Ceiling {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 256)))]
     pub security_roles: Vec<String>,
+    /// What roles, tenants and action groups that the namespace defines may be beyond the usual:
+    /// without this, each is named `<namespace>.<name>`, and a role's permissions stay within
+    /// `access` and `paths`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definitions: Option<DefinitionCeiling>,
     /// Whether unsigned access from `sourceIps` may be granted. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anonymous: Option<bool>,
@@ -323,6 +328,26 @@ pub struct Ceiling {
     #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,6}(s|m|h|d)$')")
         .message("must be a duration, such as 12h or 90d"))]
     pub max_duration: Option<String>,
+}
+
+/// What definitions of a namespace may be beyond the usual.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct DefinitionCeiling {
+    /// Patterns of names, besides `<namespace>.*`, that roles, tenants and action groups may have,
+    /// such as `shared-{{namespace}}-*`. What exists under such a name can be taken over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 256)))]
+    pub names: Vec<String>,
+    /// Cluster permissions, besides those of `cluster_composite_ops`, that roles and action groups
+    /// may have, such as `cluster_monitor`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 256)))]
+    pub cluster_permissions: Vec<String>,
+    /// Patterns of tenants, besides `<namespace>.*`, that roles may have permissions on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 256)))]
+    pub tenants: Vec<String>,
 }
 
 /// Which principals a grant may name: those that any of the fields allows.

@@ -74,7 +74,7 @@ fn grants_of(context: &Context, grant: &DomainAccess) -> Api<DomainAccess> {
 
 /// Server-side apply adds to the list whatever else changes on the object meanwhile; the UID keeps
 /// it from reaching, or making, another object of the same name.
-async fn hold<K>(api: &Api<K>, object: &K) -> Result<(), Error>
+pub(super) async fn hold<K>(api: &Api<K>, object: &K) -> Result<(), Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {

@@ -12,20 +12,28 @@ use kube::api::{Api, ListParams};
 use serde::de::DeserializeOwned;
 
 use super::context::Context;
+use super::definers::Definer;
 use super::error::Error;
 use super::guarded::Grant;
 use super::observe::{self, Cluster};
 use super::queue::NamespaceMeta;
+use crate::api::domain::OpenSearchDomain;
 
 /// How many objects the API server is asked for at a time.
 const PAGE: u32 = 500;
 
 /// Reads the domain's grants, and the labels that decide about them, again: as they are in etcd now.
 ///
+/// `with_definers` says that what objects define in the security plugin matters, too.
+///
 /// # Errors
 ///
 /// Fails where a page is missing: a list that is not complete is none.
-pub async fn cluster(context: &Context, seen: &Cluster) -> Result<Cluster, Error> {
+pub async fn cluster(
+    context: &Context,
+    seen: &Cluster,
+    with_definers: bool,
+) -> Result<Cluster, Error> {
     let grants = Api::<Grant>::all(context.client.clone());
     let own =
         ListParams::default().fields(&format!("spec.domainRef.name={}", seen.object.name_any()));
@@ -35,6 +43,9 @@ pub async fn cluster(context: &Context, seen: &Cluster) -> Result<Cluster, Error
     // Those of which nobody can tell which domain they name are not selected: as they were seen.
     let strays = seen.unreadable.iter().filter(|it| it.domain().is_none());
     let mut fresh = Cluster::new(seen.object.clone(), grants.chain(strays.cloned()));
+    if with_definers || !seen.definers.is_empty() {
+        fresh.definers = definers(context, seen).await?;
+    }
     fresh.labels.clone_from(&seen.labels);
     let mut consent = seen.object.spec.consent.iter();
     if consent.any(|entry| entry.namespace_selector.is_some()) {
@@ -43,8 +54,53 @@ pub async fn cluster(context: &Context, seen: &Cluster) -> Result<Cluster, Error
         let namespaces = namespaces.map_err(Error::kubernetes("list the namespaces"))?;
         fresh.labels = observe::labels(&namespaces);
     }
+    // Last, so that no grant is judged by a consent that was withdrawn before the grant was made.
+    let domains = Api::<OpenSearchDomain>::all(context.client.clone());
+    let object = domains.get_opt(&seen.object.name_any()).await;
+    let object = object.map_err(Error::kubernetes("read the domain"))?;
+    let told = |object: &OpenSearchDomain| {
+        let meta = &object.metadata;
+        let annotations = meta.annotations.clone();
+        (
+            meta.uid.clone(),
+            meta.generation,
+            annotations,
+            meta.deletion_timestamp.clone(),
+        )
+    };
+    if object.as_ref().map(told) != Some(told(&seen.object)) {
+        return Err(Error::Stale);
+    }
     fresh.is_fresh = true;
     Ok(fresh)
+}
+
+async fn definers(context: &Context, seen: &Cluster) -> Result<Vec<Definer>, Error> {
+    let (client, name) = (&context.client, seen.object.name_any());
+    let own = ListParams::default().fields(&format!("spec.domainRef.name={name}"));
+    let (roles, tenants, groups) = (
+        Api::all(client.clone()),
+        Api::all(client.clone()),
+        Api::all(client.clone()),
+    );
+    let (roles, tenants, groups) = futures::try_join!(
+        everything(&roles, own.clone()),
+        everything(&tenants, own.clone()),
+        everything(&groups, own),
+    )
+    .map_err(Error::kubernetes("list roles, tenants and action groups"))?;
+    let roles = roles.into_iter().map(|it| Definer::Role(Arc::new(it)));
+    let tenants = tenants.into_iter().map(|it| Definer::Tenant(Arc::new(it)));
+    let groups = groups
+        .into_iter()
+        .map(|it| Definer::ActionGroup(Arc::new(it)));
+    // Those of which nobody can tell which domain they name are not selected: as they were seen.
+    let strays = seen.definers.iter().filter(|it| it.domain().is_none());
+    Ok(roles
+        .chain(tenants)
+        .chain(groups)
+        .chain(strays.cloned())
+        .collect())
 }
 
 /// Lists the selected objects of a kind, by pages of one snapshot. Without a resource version, which is how it

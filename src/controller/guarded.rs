@@ -10,6 +10,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::api::access::DomainAccess;
+use crate::api::action_group::DomainActionGroup;
+use crate::api::role::DomainRole;
+use crate::api::tenant::DomainTenant;
 
 /// A namespaced kind whose every object is about one domain, for good: its `spec.domainRef`.
 pub trait OfDomain:
@@ -20,6 +23,24 @@ pub trait OfDomain:
 }
 
 impl OfDomain for DomainAccess {
+    fn domain(&self) -> &str {
+        &self.spec.domain_ref.name
+    }
+}
+
+impl OfDomain for DomainRole {
+    fn domain(&self) -> &str {
+        &self.spec.domain_ref.name
+    }
+}
+
+impl OfDomain for DomainTenant {
+    fn domain(&self) -> &str {
+        &self.spec.domain_ref.name
+    }
+}
+
+impl OfDomain for DomainActionGroup {
     fn domain(&self) -> &str {
         &self.spec.domain_ref.name
     }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::context::Context;
+use super::definers::{self, Definer};
 use super::error::Error;
 use super::guarded::{Grant, Unreadable};
 use super::quarantine;
@@ -48,6 +49,8 @@ pub struct Cluster {
     /// Grants that this version cannot parse: those that name the domain, and those of which nobody
     /// can tell.
     pub unreadable: Vec<Arc<Grant>>,
+    /// What defines something in its security plugin.
+    pub definers: Vec<Definer>,
     /// The labels of all namespaces.
     pub labels: NamespaceLabels,
     /// Whether all of it was read past every cache, and may be written by.
@@ -70,6 +73,7 @@ impl Cluster {
             object,
             grants,
             unreadable,
+            definers: Vec::new(),
             labels: NamespaceLabels::new(),
             is_fresh: false,
         }
@@ -139,6 +143,7 @@ pub async fn cluster(name: &str, context: &Context) -> Result<Found, Error> {
         },
     };
     let mut cluster = Cluster::new(object, context.stores.grants.state());
+    cluster.definers = definers::of_domain(name, context.stores.definitions.state());
     cluster.labels = labels(&context.stores.namespaces.state());
     Ok(Found::Cluster(Box::new(cluster)))
 }
@@ -178,6 +183,15 @@ pub struct Observed {
     pub keeper: Keeper,
     /// The last applied state.
     pub kept: Kept,
+}
+
+impl Observed {
+    /// Tells whether anything is, or can be, defined in the domain's security plugin.
+    #[must_use]
+    pub fn has_definitions(&self) -> bool {
+        let recorded = self.kept.definitions.as_ref();
+        self.domain.facts.fine_grained || recorded.is_some_and(|it| !it.is_empty())
+    }
 }
 
 /// Reads the domain from AWS, and the last applied state from the cluster.

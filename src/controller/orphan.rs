@@ -14,7 +14,7 @@ use super::context::Context;
 use super::error::Error;
 use super::guarded::Grant;
 use super::queue::Domain;
-use super::{finalizer, status};
+use super::{defined, finalizer, status};
 use crate::api::condition::Reason;
 use crate::runtime::metrics::{DomainFigures, figure};
 
@@ -115,6 +115,8 @@ async fn once(domain: &str, context: &Context) -> Result<(), Error> {
         };
         context.metrics.domain(domain, figures);
     }
+    let definers = context.stores.definitions.state();
+    all &= defined::orphaned(context, domain, &definers, Timestamp::now()).await;
     all &= status::orphaned(context, domain, left, Timestamp::now()).await;
     if all { Ok(()) } else { Err(Error::Unfinished) }
 }

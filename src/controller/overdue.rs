@@ -24,6 +24,7 @@ use tracing::warn;
 
 use super::apply::publish;
 use super::context::Context;
+use super::definers::Definer;
 use super::error::Error;
 use super::observe::Cluster;
 use super::state::Keeper;
@@ -77,6 +78,7 @@ fn object(uid: &str, grant: &AppliedGrant, now: Timestamp) -> DomainAccess {
 pub fn next(cluster: &Cluster, limit: Duration, now: Timestamp) -> Option<Duration> {
     let metas = cluster.grants.iter().map(|grant| grant.meta());
     metas
+        .chain(cluster.definers.iter().map(Definer::meta))
         .filter_map(|meta| due(meta, limit))
         .filter(|due| *due > now)
         // Rounded up, so that it is due when it is looked at.
@@ -99,6 +101,18 @@ pub async fn let_go(context: &Context, cluster: &Cluster, now: Timestamp) -> Res
     let late = |meta: &ObjectMeta| due(meta, limit).is_some_and(|due| due <= now);
     let grants = cluster.grants.iter().filter(|grant| late(grant.meta()));
     let grants: Vec<_> = grants.collect();
+    let definers = cluster.definers.iter().filter(|it| late(it.meta()));
+    let definers: Vec<&Definer> = definers.collect();
+    let namespace = &context.config.namespace;
+    let keeper = Keeper::new(context.client.clone(), namespace, domain);
+    if !definers.is_empty() {
+        let kept = withdrawn::of_definers(context, cluster, false).await?;
+        let definers: Vec<&Definer> = definers
+            .into_iter()
+            .filter(|it| !kept.keeps(it, cluster))
+            .collect();
+        let_go_definers(context, domain, &definers, &keeper).await?;
+    }
     let unreadable: Vec<_> = cluster
         .unreadable
         .iter()
@@ -107,8 +121,6 @@ pub async fn let_go(context: &Context, cluster: &Cluster, now: Timestamp) -> Res
     if grants.is_empty() && unreadable.is_empty() {
         return Ok(());
     }
-    let namespace = &context.config.namespace;
-    let keeper = Keeper::new(context.client.clone(), namespace, domain);
     let kept = keeper.read().await?;
     // Without a record the finalizers alone tell whose the statements are.
     let Some(mut state) = kept.state.clone() else {
@@ -143,6 +155,46 @@ pub async fn let_go(context: &Context, cluster: &Cluster, now: Timestamp) -> Res
     }
     for grant in others {
         release(context, domain, grant.as_ref(), &overdue).await?;
+    }
+    Ok(())
+}
+
+/// Lets go of the deleted definitions that have waited too long; what they defined is marked on the
+/// record, and removed as soon as the plugin can be written.
+async fn let_go_definers(
+    context: &Context,
+    domain: &str,
+    late: &[&Definer],
+    keeper: &Keeper,
+) -> Result<(), Error> {
+    if late.is_empty() {
+        return Ok(());
+    }
+    let kept = keeper.read().await?;
+    let mut definitions = kept.definitions.clone().unwrap_or_default();
+    let recorded: BTreeSet<&str> = definitions
+        .all()
+        .map(|(_, _, it)| it.uid.as_str())
+        .collect();
+    // Of those that do not say which domain they are for, only its own.
+    let own = |it: &&&Definer| it.domain().is_some() || recorded.contains(it.key().uid.as_str());
+    let late: Vec<&Definer> = late.iter().filter(own).copied().collect();
+    let uids: BTreeSet<String> = late.iter().map(|it| it.key().uid).collect();
+    for recorded in definitions.0.values_mut().flat_map(|it| it.values_mut()) {
+        recorded.released |= uids.contains(&recorded.uid);
+    }
+    if kept
+        .definitions
+        .as_ref()
+        .is_some_and(|it| *it != definitions)
+    {
+        keeper.write_definitions(&kept, definitions).await?;
+    }
+    for it in late {
+        let key = it.key();
+        warn!(%domain, namespace = %key.namespace, name = %key.name, "let go before what it defines was removed; that is done as soon as it can be");
+        context.metrics.overdue();
+        it.release(context).await?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 
 use self::failures::{Failures, Pauses};
 use super::accounts::AccountMeta;
+use super::definers::{DefinerWriters, Definers};
 use super::guarded::{Grant, Guarded, OfDomain};
 use crate::api::domain::OpenSearchDomain;
 use crate::policy::evidence::names;
@@ -47,6 +48,8 @@ pub struct Stores {
     pub domains: Store<Domain>,
     /// Every grant.
     pub grants: Store<Grant>,
+    /// Everything that defines something in a security plugin.
+    pub definitions: Definers,
     /// Every namespace.
     pub namespaces: Store<NamespaceMeta>,
     /// Every service account; none where grants cannot name them.
@@ -62,6 +65,7 @@ impl Stores {
     pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
         self.domains.wait_until_ready().await?;
         self.grants.wait_until_ready().await?;
+        self.definitions.ready().await?;
         self.namespaces.wait_until_ready().await?;
         match &self.accounts {
             Some(accounts) => accounts.wait_until_ready().await,
@@ -88,10 +92,15 @@ impl Stores {
         let wanted = grants
             .iter()
             .filter_map(|grant| grant.domain().map(str::to_owned));
+        let definitions = self.definitions.state();
+        let defined = definitions
+            .iter()
+            .filter_map(|it| it.domain().map(str::to_owned));
         let mut names: Vec<String> = domains
             .iter()
             .map(|domain| domain.name_any())
             .chain(wanted)
+            .chain(defined)
             .collect();
         names.sort_unstable();
         names.dedup();
@@ -105,6 +114,7 @@ pub struct Queue {
     stores: Stores,
     domains: reflector::store::Writer<Domain>,
     grants: reflector::store::Writer<Grant>,
+    definitions: DefinerWriters,
     namespaces: reflector::store::Writer<NamespaceMeta>,
     accounts: Option<reflector::store::Writer<AccountMeta>>,
 }
@@ -115,11 +125,13 @@ pub struct Queue {
 pub fn open(client: &Client, with_accounts: bool) -> (Queue, Stores) {
     let domains = reflector::store::Writer::default();
     let grants = reflector::store::Writer::default();
+    let definitions = DefinerWriters::default();
     let namespaces = reflector::store::Writer::default();
     let accounts = with_accounts.then(reflector::store::Writer::default);
     let stores = Stores {
         domains: domains.as_reader(),
         grants: grants.as_reader(),
+        definitions: definitions.as_readers(),
         namespaces: namespaces.as_reader(),
         accounts: accounts.as_ref().map(reflector::store::Writer::as_reader),
     };
@@ -129,6 +141,7 @@ pub fn open(client: &Client, with_accounts: bool) -> (Queue, Stores) {
             stores: stores.clone(),
             domains,
             grants,
+            definitions,
             namespaces,
             accounts,
         },
@@ -203,6 +216,17 @@ impl Queue {
             Arc::clone(&bursts),
             all.clone(),
         );
+        let DefinerWriters {
+            roles,
+            tenants,
+            action_groups,
+        } = self.definitions;
+        let client = || self.client.clone();
+        let definitions = [
+            about_domains(client(), roles, Arc::clone(&bursts), all.clone()).boxed(),
+            about_domains(client(), tenants, Arc::clone(&bursts), all.clone()).boxed(),
+            about_domains(client(), action_groups, Arc::clone(&bursts), all.clone()).boxed(),
+        ];
         let accounts = self.accounts.map(|writer| {
             let bursts = Arc::clone(&bursts);
             accounts(self.client.clone(), writer, stores, bursts, all.clone()).boxed()
@@ -229,7 +253,7 @@ impl Queue {
             _ => Vec::new(),
         });
         let all = [domains.boxed(), grants.boxed(), namespaces.boxed()];
-        stream::select_all(all.into_iter().chain(accounts))
+        stream::select_all(all.into_iter().chain(definitions).chain(accounts))
             .flat_map(stream::iter)
             .map(Ok)
     }
@@ -381,11 +405,13 @@ impl Bursts {
     fn keep(&self, stores: &Stores) {
         let domains = stores.domains.state();
         let grants = stores.grants.state();
+        let definitions = stores.definitions.state();
         let namespaces = stores.namespaces.state();
         let uids: HashSet<String> = domains
             .iter()
             .filter_map(|it| it.uid())
             .chain(grants.iter().filter_map(|it| it.uid()))
+            .chain(definitions.iter().filter_map(|it| it.meta().uid.clone()))
             .collect();
         let names: HashSet<String> = namespaces.iter().map(|it| it.name_any()).collect();
         let mut state = self.lock();

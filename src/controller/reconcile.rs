@@ -15,12 +15,15 @@ use super::observe::Observed;
 use super::quarantine::tries::{Found, Tries};
 use super::queue::Domain as Guarded;
 use super::roles::{self, Secured};
-use super::{accounts, audit, finalizer, fresh, mapped, observe, overdue, status, withdrawn};
+use super::{
+    accounts, audit, defined, finalizer, fresh, mapped, observe, overdue, status, withdrawn,
+};
 use crate::api::condition::Reason;
 use crate::api::domain::DeletionPolicy;
 use crate::policy::Rejection;
 use crate::policy::domain::Domain;
 use crate::policy::evidence::{self, Unreadable};
+use crate::policy::fine_grained::definition::plan::DefinitionPlan;
 use crate::policy::guard::{self, Hold};
 use crate::policy::ownership::LastApplied;
 use crate::policy::plan::{self, Input, Outcome, Plan};
@@ -185,11 +188,11 @@ async fn reconcile_domain(
         apply::forbidden(domain, &plan),
         Some(Door::NotWritten { .. })
     );
-    let changes = plan.changes(observed.kept.state.as_ref()) || mapping.changes();
-    let interval = domain.interval.unsigned_abs();
-    let due = context.is_to_be_read(&domain.name, interval);
+    let defines = decision.defined.changes(observed.kept.definitions.as_ref());
+    let changes = plan.changes(observed.kept.state.as_ref()) || mapping.changes() || defines;
+    let due = context.is_to_be_read(&domain.name, domain.interval.unsigned_abs());
     if may_write && (suspects || changes || due) {
-        fresh = fresh::cluster(context, cluster).await?;
+        fresh = fresh::cluster(context, cluster, observed.has_definitions()).await?;
         context.was_read(&domain.name);
         cluster = &fresh;
         secured = roles::observe(context, domain, cluster, &observed).await;
@@ -205,7 +208,10 @@ async fn reconcile_domain(
     let both = (&mut decision, &mut plan);
     let unheld = hold(context, domain, cluster, &observed, both).await;
 
-    // map to roles (client), before the door opens
+    // define roles and what they name (client), and map to them (client), before the door opens
+    let what = (std::mem::take(&mut decision.defined), &plan);
+    let defining = defined::define(context, domain, cluster, &mut observed, &secured, what);
+    let mut defining = defining.await?;
     let both = (&mut decision, &mut plan);
     let roles = mapped::map(domain, cluster, &mut observed, &secured, both).await?;
     forget_unheld(&mut plan, observed.kept.state.as_ref(), &unheld);
@@ -214,7 +220,10 @@ async fn reconcile_domain(
     let applied = apply::apply(context, domain, cluster, &observed, &plan).await;
     // take from roles (client), whatever the door waits for
     let unmapped = roles.unmap(context, domain, cluster, &observed, &secured, applied);
-    let mut applied = unmapped.await?;
+    let applied = unmapped.await?;
+    // remove what is defined no more (client)
+    let removed = defining.remove(context, domain, cluster, &observed, &secured, applied);
+    let mut applied = removed.await?;
 
     // where AWS refuses the policy, find out for whom (client)
     let mut grants = decision.grants.clone();
@@ -233,6 +242,7 @@ async fn reconcile_domain(
     }
 
     // status (client)
+    let shown = defining.show(context, cluster, &secured, now).await;
     let told = status::reconciled(context, domain, cluster, &observed, &plan, &applied, now).await;
     if applied.door == Door::InForce {
         context.settled(&domain.name);
@@ -244,7 +254,7 @@ async fn reconcile_domain(
         }
     };
     let mut done = unheld.is_empty() && applied.attached_still.is_empty();
-    done &= roles.unmapped.is_empty() && secured.problem().is_none();
+    done &= shown && roles.unmapped.is_empty() && secured.problem().is_none();
     let spared = cluster.is_deleting() && decision.spared.is_some();
     if is_revoked(&plan, &applied, &observed) && !spared {
         let but = &applied.attached_still;
@@ -262,12 +272,11 @@ async fn reconcile_domain(
     in_order(done);
     let all = done && applied.identity.values().all(Result::is_ok);
     if all && applied.door == Door::InForce {
-        withdrawn::spend(context, &cluster.object, plan.withheld.is_some()).await?;
+        let held = plan.withheld.is_some() || defining.is_withheld();
+        withdrawn::spend(context, &cluster.object, held).await?;
         context.reset_tries(&domain.name);
     }
-    let limit = context.config.revocation_limit;
-    let overdue = overdue::next(cluster, limit, now).unwrap_or(Duration::MAX);
-    let wait = next(context, domain, &plan, &applied, all, now).min(overdue);
+    let wait = next(context, (domain, cluster), &plan, &applied, all, now);
     Ok(Action::requeue(sooner(
         wait, found, context, domain, &applied,
     )))
@@ -330,6 +339,8 @@ pub(super) struct Decision {
     held: BTreeMap<GrantKey, ValidatedGrant>,
     /// Why deletions are held, where they are.
     spared: Option<Hold>,
+    /// What is to be in the security plugin.
+    defined: DefinitionPlan,
 }
 
 impl Decision {
@@ -405,12 +416,16 @@ async fn decide(
         }
         None => {}
     }
-    secured.judge(domain, cluster, &mut grants);
+    let domain_goes = cluster.is_deleting() && spared.is_some();
+    let kept = withdrawn::of_definers(context, cluster, domain_goes).await?;
+    let defined = defined::plan(domain, cluster, observed, secured, &kept);
+    secured.judge(domain, cluster, &defined, &mut grants);
     observe::principals(context, domain, observed, &mut grants).await;
     Ok(Decision {
         grants,
         held: asked,
         spared,
+        defined,
     })
 }
 
@@ -446,7 +461,7 @@ pub(super) fn is_revoked(plan: &Plan, applied: &Applied, observed: &observe::Obs
 /// `all` tells whether everything beside the policy could be done.
 fn next(
     context: &Context,
-    domain: &Domain,
+    (domain, cluster): (&Domain, &observe::Cluster),
     plan: &Plan,
     applied: &Applied,
     all: bool,
@@ -493,5 +508,6 @@ fn next(
     if !all {
         wait = wait.min(context.next_try(&domain.name));
     }
-    wait
+    let limit = context.config.revocation_limit;
+    overdue::next(cluster, limit, now).map_or(wait, |overdue| wait.min(overdue))
 }

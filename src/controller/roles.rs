@@ -4,6 +4,7 @@
 //! refuses, keeps grants that need it from being let in; it keeps no revocation waiting, and no
 //! grant that asks for no role.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
@@ -18,7 +19,8 @@ use crate::api::condition::Reason;
 use crate::api::domain::PolicyMode;
 use crate::policy::consent;
 use crate::policy::domain::Domain;
-use crate::policy::fine_grained::entity::{EntityKind, SecurityConfig};
+use crate::policy::fine_grained::definition::plan::{AppliedDefinitions, DefinitionPlan};
+use crate::policy::fine_grained::entity::{Entity, EntityKind, SecurityConfig};
 use crate::policy::fine_grained::mapping::{self as mappings, AppliedSecurity, MappingPlan};
 use crate::policy::validate::GrantKey;
 use crate::policy::verdict::Verdict;
@@ -49,7 +51,7 @@ pub struct NotMapped {
 }
 
 impl NotMapped {
-    fn of(error: &SecurityError) -> Self {
+    pub(super) fn of(error: &SecurityError) -> Self {
         let reason = match error {
             SecurityError::Shut { .. } | SecurityError::NotAdmitted { .. } => Reason::AccessDenied,
             SecurityError::Conflict => Reason::Conflicted,
@@ -94,7 +96,9 @@ pub async fn observe(
     let asked = cluster.grants.iter().any(|grant| asks(grant));
     let recorded = observed.kept.security.as_ref();
     let recorded = recorded.is_some_and(|it| *it != AppliedSecurity::default());
-    if !(asked || recorded) || !observed.domain.facts.fine_grained {
+    let defines = observed.kept.definitions.as_ref();
+    let defines = defines.is_some_and(|it| !it.is_empty()) || !cluster.definers.is_empty();
+    if !(asked || recorded || defines) || !observed.domain.facts.fine_grained {
         return Secured::Unused;
     }
     let unknown = |reason, message: &str| {
@@ -121,15 +125,42 @@ pub async fn observe(
 }
 
 impl Secured {
-    /// Refuses grants whose roles the plugin does not have, or protects.
+    /// Returns what the plugin has. Of one that could not be asked, everything that is on record is
+    /// taken to stand, and nothing else.
+    #[must_use]
+    pub fn config(&self, last: Option<&AppliedDefinitions>) -> Cow<'_, SecurityConfig> {
+        if let Self::Known(_, config) = self {
+            return Cow::Borrowed(config);
+        }
+        let mut config = SecurityConfig::default();
+        for (kind, entity, recorded) in last.iter().flat_map(|last| last.all()) {
+            let body = recorded.body.clone();
+            let entity_there = Entity {
+                body,
+                ..Entity::default()
+            };
+            config.of_mut(kind).insert(entity.clone(), entity_there);
+        }
+        Cow::Owned(config)
+    }
+
+    /// Refuses grants whose roles the plugin will not have, or protects.
     pub fn judge(
         &self,
         domain: &Domain,
         cluster: &Cluster,
+        definitions: &DefinitionPlan,
         grants: &mut BTreeMap<GrantKey, Verdict>,
     ) {
         let Self::Known(_, config) = self else { return };
-        mappings::judge_roles(grants, config, |grant, role| {
+        // What is not to be written will not be there.
+        let writes = may_write(domain) && !domain.suspend && domain.mode != PolicyMode::Observe;
+        let ahead = if writes {
+            Cow::Owned(definitions.ahead(config))
+        } else {
+            Cow::Borrowed(config.as_ref())
+        };
+        mappings::judge_roles(grants, &ahead, |grant, role| {
             let namespace = &grant.key.namespace;
             consent::names_role(domain, namespace, cluster.labels.get(namespace), role)
         });

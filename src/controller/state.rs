@@ -10,7 +10,8 @@ use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::{Api, Client};
 
 use crate::api::name::FIELD_MANAGER;
-use crate::kubernetes::record::{self, KEY, SECURITY_KEY};
+use crate::kubernetes::record::{self, DEFINITIONS_KEY, KEY, SECURITY_KEY, States};
+use crate::policy::fine_grained::definition::plan::AppliedDefinitions;
 use crate::policy::fine_grained::mapping::AppliedSecurity;
 use crate::policy::ownership::LastApplied;
 use crate::runtime::said::Said;
@@ -41,7 +42,33 @@ pub struct Kept {
     pub state: Option<LastApplied>,
     /// The state of the security plugin's mappings; none was kept yet without it.
     pub security: Option<AppliedSecurity>,
+    /// The state of what objects define in the security plugin; none was kept yet without it.
+    pub definitions: Option<AppliedDefinitions>,
     version: Option<String>,
+}
+
+impl Kept {
+    fn of(states: States, version: Option<String>) -> Self {
+        let States {
+            policy: state,
+            security,
+            definitions,
+        } = states;
+        Self {
+            state,
+            security,
+            definitions,
+            version,
+        }
+    }
+
+    fn states(&self) -> States {
+        States {
+            policy: self.state.clone(),
+            security: self.security.clone(),
+            definitions: self.definitions.clone(),
+        }
+    }
 }
 
 /// The place of a domain's state.
@@ -69,12 +96,8 @@ impl Keeper {
         let Some(map) = found.map_err(|error| Error::Kubernetes("read", Box::new(error)))? else {
             return Ok(Kept::default());
         };
-        let (state, security) = record::parse(&map).map_err(|_| self.unreadable())?;
-        Ok(Kept {
-            state,
-            security,
-            version: map.metadata.resource_version,
-        })
+        let states = record::parse(&map).map_err(|_| self.unreadable())?;
+        Ok(Kept::of(states, map.metadata.resource_version))
     }
 
     fn unreadable(&self) -> Error {
@@ -83,7 +106,12 @@ impl Keeper {
 
     /// Writes the state of the access policy, if nobody else did since it was read.
     pub async fn write(&self, kept: &Kept, state: LastApplied) -> Result<Kept, Error> {
-        self.keep(kept, Some(state), kept.security.clone()).await
+        let policy = Some(state);
+        let states = States {
+            policy,
+            ..kept.states()
+        };
+        self.keep(kept, states).await
     }
 
     /// Writes the state of the mappings, if nobody else did since it was read.
@@ -92,24 +120,41 @@ impl Keeper {
         kept: &Kept,
         security: AppliedSecurity,
     ) -> Result<Kept, Error> {
-        self.keep(kept, kept.state.clone(), Some(security)).await
+        let security = Some(security);
+        let states = States {
+            security,
+            ..kept.states()
+        };
+        self.keep(kept, states).await
     }
 
-    async fn keep(
+    /// Writes the state of what objects define, if nobody else did since it was read.
+    pub async fn write_definitions(
         &self,
         kept: &Kept,
-        state: Option<LastApplied>,
-        security: Option<AppliedSecurity>,
+        definitions: AppliedDefinitions,
     ) -> Result<Kept, Error> {
+        let definitions = Some(definitions);
+        let states = States {
+            definitions,
+            ..kept.states()
+        };
+        self.keep(kept, states).await
+    }
+
+    async fn keep(&self, kept: &Kept, all: States) -> Result<Kept, Error> {
         let text = |it: Result<String, serde_json::Error>| it.map_err(|_| self.unreadable());
         let mut data = BTreeMap::new();
-        if let Some(state) = &state {
+        if let Some(state) = &all.policy {
             data.insert(KEY.to_owned(), text(serde_json::to_string(state))?);
         }
-        if let Some(security) = &security {
+        if let Some(state) = &all.security {
+            data.insert(SECURITY_KEY.to_owned(), text(serde_json::to_string(state))?);
+        }
+        if let Some(state) = &all.definitions {
             data.insert(
-                SECURITY_KEY.to_owned(),
-                text(serde_json::to_string(security))?,
+                DEFINITIONS_KEY.to_owned(),
+                text(serde_json::to_string(state))?,
             );
         }
         let map = ConfigMap {
@@ -135,11 +180,7 @@ impl Keeper {
             None => self.maps.create(&parameters, &map).await,
         };
         match written {
-            Ok(map) => Ok(Kept {
-                state,
-                security,
-                version: map.metadata.resource_version,
-            }),
+            Ok(map) => Ok(Kept::of(all, map.metadata.resource_version)),
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
                 Err(Error::Conflict)
             }
@@ -154,8 +195,12 @@ impl Keeper {
 
     /// Puts the state of the access policy back to what it was; without one, there was none.
     pub async fn restore(&self, kept: &Kept, state: Option<LastApplied>) -> Result<Kept, Error> {
-        if state.is_some() || kept.security.is_some() {
-            return self.keep(kept, state, kept.security.clone()).await;
+        if state.is_some() || kept.security.is_some() || kept.definitions.is_some() {
+            let states = States {
+                policy: state,
+                ..kept.states()
+            };
+            return self.keep(kept, states).await;
         }
         let parameters = DeleteParams::default().preconditions(Preconditions {
             resource_version: kept.version.clone(),

@@ -15,6 +15,7 @@ use tracing::warn;
 use super::apply::{Applied, Door, PATCHES, publish};
 use super::conditions as said;
 use super::context::Context;
+use super::defined;
 use super::error::Error;
 use super::guarded::Grant;
 use super::observe::{Cluster, Observed};
@@ -161,6 +162,7 @@ pub async fn revoked_with_domain(context: &Context, cluster: &Cluster, now: Time
         .map(|grant| (Arc::clone(grant), said.to_vec(), Shown::default()))
         .collect();
     write_grants(context, statuses, now).await;
+    defined::removed_with_domain(context, cluster, now).await;
 }
 
 /// Shows that this version cannot read grants; tells whether all could be told.
@@ -257,6 +259,8 @@ pub async fn rivalled(
         .map(|grant| (Arc::clone(grant), said.to_vec(), Shown::default()))
         .collect();
     write_grants(context, statuses, now).await;
+    let why = (Reason::Conflicted, message.as_str());
+    defined::waiting(context, cluster, true, why, now).await;
     Ok(())
 }
 
@@ -295,6 +299,7 @@ async fn blocked(
         .map(|grant| (Arc::clone(grant), said(), Shown::default()))
         .collect();
     write_grants(context, statuses, now).await;
+    defined::waiting(context, cluster, false, (reason, &waiting), now).await;
     Ok(())
 }
 
@@ -423,7 +428,7 @@ async fn write_domain(
     Ok(())
 }
 
-async fn patch<K>(api: &Api<K>, name: &str, status: &Value) -> Result<(), Error>
+pub(super) async fn patch<K>(api: &Api<K>, name: &str, status: &Value) -> Result<(), Error>
 where
     K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
@@ -445,7 +450,7 @@ where
 
 /// Publishes an Event where an object became ready, is ready as it was changed, or fails in a new
 /// way; none for waiting.
-async fn tell<K>(context: &Context, object: &K, before: &[Condition], now: &[Condition])
+pub(super) async fn tell<K>(context: &Context, object: &K, before: &[Condition], now: &[Condition])
 where
     K: Resource<DynamicType = ()>,
 {

@@ -5,7 +5,7 @@
 //! as a mass revocation, until an admin acknowledges it. The objects keep their finalizers, and the
 //! definition stays as long as they do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{PatchOperation, RemoveOperation, TestOperation};
@@ -13,13 +13,18 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 
 use super::context::Context;
+use super::definers::Definer;
 use super::error::Error;
 use super::observe::Cluster;
 use crate::api::access::DomainAccess;
+use crate::api::action_group::DomainActionGroup;
 use crate::api::condition::Reason;
 use crate::api::domain::OpenSearchDomain;
 use crate::api::name::ACKNOWLEDGE_REVOCATION;
+use crate::api::role::DomainRole;
+use crate::api::tenant::DomainTenant;
 use crate::policy::Rejection;
+use crate::policy::fine_grained::entity::EntityKind;
 use crate::policy::guard::{self, Hold};
 use crate::policy::ownership::LastApplied;
 use crate::policy::validate::{GrantKey, ValidatedGrant};
@@ -49,14 +54,7 @@ pub async fn held(
     if count <= guard::acknowledged(cluster.object.annotations()) {
         return Ok(None);
     }
-    let version = DomainAccess::api_version(&());
-    let served = match context.client.list_api_group_resources(&version).await {
-        Ok(served) => served.resources,
-        Err(kube::Error::Api(status)) if status.is_not_found() => Vec::new(),
-        Err(error) => return Err(Error::kubernetes("read the API's kinds")(error)),
-    };
-    let found = served.iter().find(|resource| resource.name == kind);
-    let stays = found.is_some_and(|resource| resource.verbs.iter().any(|verb| verb == "create"));
+    let stays = served(context).await?.contains(kind.as_ref());
     Ok((!stays).then(|| Hold {
         reason: Reason::MassRevocationHeld,
         message: format!(
@@ -64,6 +62,84 @@ pub async fn held(
             cluster.object.metadata.name.as_deref().unwrap_or_default()
         ),
     }))
+}
+
+/// The kinds that are going, of which the objects that define something in a plugin stay as they
+/// are.
+#[derive(Debug, Default)]
+pub struct Withdrawn {
+    kinds: BTreeSet<EntityKind>,
+    /// Whether the domain's own kind goes.
+    domain: bool,
+    /// Why, for the domain's admin.
+    pub(super) hold: Option<Hold>,
+}
+
+impl Withdrawn {
+    /// Tells whether what an object defines stays although it is being deleted.
+    #[must_use]
+    pub fn keeps(&self, definer: &Definer, cluster: &Cluster) -> bool {
+        let goes = definer.is_deleting() && self.kinds.contains(&definer.key().kind);
+        goes || self.domain && cluster.is_deleting()
+    }
+}
+
+/// Finds the kinds that are going, where an object of one is being deleted; `domain` says that the
+/// domain's own is.
+pub async fn of_definers(
+    context: &Context,
+    cluster: &Cluster,
+    domain: bool,
+) -> Result<Withdrawn, Error> {
+    let deleting = cluster.definers.iter().filter(|it| it.is_deleting());
+    let deleting: Vec<EntityKind> = deleting.map(|it| it.key().kind).collect();
+    let mut withdrawn = Withdrawn {
+        kinds: BTreeSet::new(),
+        domain,
+        hold: None,
+    };
+    let count = deleting.len();
+    if count <= guard::acknowledged(cluster.object.annotations()) {
+        return Ok(withdrawn);
+    }
+    let stays = served(context).await?;
+    let mut going = BTreeSet::new();
+    for kind in deleting {
+        let plural = match kind {
+            EntityKind::ActionGroup => DomainActionGroup::plural(&()),
+            EntityKind::Tenant => DomainTenant::plural(&()),
+            EntityKind::Role | EntityKind::Mapping => DomainRole::plural(&()),
+        };
+        if !stays.contains(plural.as_ref()) {
+            withdrawn.kinds.insert(kind);
+            going.insert(plural);
+        }
+    }
+    if !going.is_empty() {
+        let going = going.into_iter().collect::<Vec<_>>().join(" and ");
+        withdrawn.hold = Some(Hold {
+            reason: Reason::MassRevocationHeld,
+            message: format!(
+                "the definition of {going} is being deleted, and {count} objects with it; what they define stays, everything else goes on. Let them go, and the definition with them: kubectl annotate opensearchdomain {} {ACKNOWLEDGE_REVOCATION}={count} --overwrite",
+                cluster.object.name_any()
+            ),
+        });
+    }
+    Ok(withdrawn)
+}
+
+/// Returns the kinds of the group that can be created still.
+async fn served(context: &Context) -> Result<BTreeSet<String>, Error> {
+    let version = DomainAccess::api_version(&());
+    let served = match context.client.list_api_group_resources(&version).await {
+        Ok(served) => served.resources,
+        Err(kube::Error::Api(status)) if status.is_not_found() => Vec::new(),
+        Err(error) => return Err(Error::kubernetes("read the API's kinds")(error)),
+    };
+    let stays = served
+        .into_iter()
+        .filter(|resource| resource.verbs.iter().any(|verb| verb == "create"));
+    Ok(stays.map(|resource| resource.name).collect())
 }
 
 /// Takes an acknowledgement off that has done its work, or that there is no work for: it lets one

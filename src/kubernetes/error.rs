@@ -17,7 +17,7 @@ pub enum Error {
     NoKind(&'static str),
     /// The user has no right to it.
     #[error(
-        "the cluster does not let you {doing}: {message}; ask for a role with `list` on opensearchdomains, domainaccesses and namespaces, and `get` on configmaps in the operator's namespace"
+        "the cluster does not let you {doing}: {message}; ask for a role with `list` on namespaces and all kinds of the group opensearch-access.io, and `get` on configmaps in the operator's namespace"
     )]
     Forbidden {
         /// What was under way.

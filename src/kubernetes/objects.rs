@@ -1,5 +1,8 @@
 //! The operator's objects, as the API server has them.
 
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, ListParams};
 use kube::core::DeserializeGuard;
@@ -7,9 +10,13 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::error::Error;
-use crate::api::access::DomainAccess;
+use crate::api::access::{DomainAccess, DomainRef};
+use crate::api::action_group::DomainActionGroup;
 use crate::api::domain::OpenSearchDomain;
+use crate::api::role::DomainRole;
+use crate::api::tenant::DomainTenant;
 use crate::policy::evidence::Unreadable;
+use crate::policy::fine_grained::definition::{self, Defines, Definition};
 use crate::policy::validate::GrantKey;
 use crate::policy::verdict::NamespaceLabels;
 
@@ -20,6 +27,10 @@ pub struct Objects {
     pub domains: Vec<OpenSearchDomain>,
     /// The grants of all namespaces.
     pub grants: Vec<DomainAccess>,
+    /// What objects define in security plugins, by the name of the domain.
+    pub definitions: Vec<(String, Definition)>,
+    /// Objects that define something and that this version cannot parse, and why.
+    pub unreadable_definitions: Vec<(String, String)>,
     /// The labels of all namespaces.
     pub labels: NamespaceLabels,
     /// Domains that this version cannot parse, by name, and why.
@@ -72,7 +83,41 @@ pub async fn read(client: &Client) -> Result<Objects, Error> {
             }
         }
     }
+    let kinds = ("list domainroles", "DomainRole");
+    define::<DomainRole>(client, kinds, &mut found, |it| &it.spec.domain_ref).await?;
+    let kinds = ("list domaintenants", "DomainTenant");
+    define::<DomainTenant>(client, kinds, &mut found, |it| &it.spec.domain_ref).await?;
+    let kinds = ("list domainactiongroups", "DomainActionGroup");
+    define::<DomainActionGroup>(client, kinds, &mut found, |it| &it.spec.domain_ref).await?;
     Ok(found)
+}
+
+/// Reads the objects of a kind that define something.
+async fn define<K>(
+    client: &Client,
+    (doing, kind): (&'static str, &'static str),
+    found: &mut Objects,
+    domain: impl Fn(&K) -> &DomainRef,
+) -> Result<(), Error>
+where
+    K: Defines + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    for guarded in list::<K>(client, doing, kind).await? {
+        match guarded.0 {
+            Ok(object) => {
+                let domain = domain(&object).name.clone();
+                let definition = definition::definition(&object);
+                found.definitions.push((domain, definition));
+            }
+            Err(invalid) => {
+                let text = |it: Option<String>| it.unwrap_or_default();
+                let (namespace, name) = (invalid.metadata.namespace, invalid.metadata.name);
+                let object = format!("{kind} {}/{}", text(namespace), text(name));
+                found.unreadable_definitions.push((object, invalid.error));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Lists a kind; one object that cannot be parsed does not hide the others.
@@ -85,7 +130,15 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
     let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
-    match api.list(&ListParams::default()).await {
+    let everything = ListParams::default();
+    let list = || api.list(&everything);
+    // Right after its definition came, a kind is not served yet (HTTP 429).
+    let is_busy = |error: &kube::Error| matches!(error, kube::Error::Api(it) if it.code == 429);
+    let pauses = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_times(6)
+        .with_jitter();
+    match list.retry(pauses).when(is_busy).await {
         Ok(list) => Ok(list.items),
         // Of a group that it does not know, it says so by this code alone.
         Err(kube::Error::Api(status)) if status.code == 404 => Err(Error::NoKind(kind)),

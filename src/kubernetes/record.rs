@@ -2,8 +2,10 @@
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
+use serde::de::DeserializeOwned;
 
 use super::error::Error;
+use crate::policy::fine_grained::definition::plan::AppliedDefinitions;
 use crate::policy::fine_grained::mapping::AppliedSecurity;
 use crate::policy::ownership::LastApplied;
 
@@ -13,27 +15,44 @@ pub const KEY: &str = "state.json";
 /// The key that holds the state of the security plugin's mappings.
 pub const SECURITY_KEY: &str = "security.json";
 
+/// The key that holds the state of what objects define in the security plugin.
+pub const DEFINITIONS_KEY: &str = "definitions.json";
+
 /// Names the `ConfigMap` of a domain.
 #[must_use]
 pub fn name(domain: &str) -> String {
     format!("domain-state.{domain}")
 }
 
-/// What a `ConfigMap` holds: each state by itself, since either may be the first to be written.
-pub type Both = (Option<LastApplied>, Option<AppliedSecurity>);
+/// What a `ConfigMap` holds: each state by itself, since any may be the first to be written.
+#[derive(Debug, Clone, Default)]
+pub struct States {
+    /// That of the access policy.
+    pub policy: Option<LastApplied>,
+    /// That of the security plugin's mappings.
+    pub security: Option<AppliedSecurity>,
+    /// That of what objects define in the security plugin.
+    pub definitions: Option<AppliedDefinitions>,
+}
 
 /// Reads the states out of their `ConfigMap`.
-pub fn parse(map: &ConfigMap) -> Result<Both, serde_json::Error> {
-    let text = |key: &str| map.data.as_ref().and_then(|data| data.get(key));
-    let security = text(SECURITY_KEY);
-    let security: Option<AppliedSecurity> =
-        security.map(|it| serde_json::from_str(it)).transpose()?;
-    let state = match text(KEY) {
-        // A map that holds neither was damaged.
-        None if security.is_none() => Some(serde_json::from_str("")?),
-        state => state.map(|it| serde_json::from_str(it)).transpose()?,
+pub fn parse(map: &ConfigMap) -> Result<States, serde_json::Error> {
+    let states = States {
+        policy: state(map, KEY)?,
+        security: state(map, SECURITY_KEY)?,
+        definitions: state(map, DEFINITIONS_KEY)?,
     };
-    Ok((state, security))
+    let is_empty = states.policy.is_none() && states.security.is_none();
+    if is_empty && states.definitions.is_none() {
+        // A map that holds none was damaged.
+        return serde_json::from_str::<LastApplied>("").map(|_| states);
+    }
+    Ok(states)
+}
+
+fn state<S: DeserializeOwned>(map: &ConfigMap, key: &str) -> Result<Option<S>, serde_json::Error> {
+    let text = map.data.as_ref().and_then(|data| data.get(key));
+    text.map(|text| serde_json::from_str(text)).transpose()
 }
 
 /// Reads a domain's state; `None` where the operator never wrote one.
@@ -49,6 +68,6 @@ pub async fn read(
         .await
         .map_err(Error::of("read the operator's record"))?;
     let damaged = |_| Error::Record(format!("{namespace}/{name}"));
-    let both = found.map(|map| parse(&map).map_err(damaged)).transpose()?;
-    Ok(both.and_then(|(state, _)| state))
+    let states = found.map(|map| parse(&map).map_err(damaged)).transpose()?;
+    Ok(states.and_then(|states| states.policy))
 }

@@ -250,7 +250,7 @@ fn check_security_role(
     if names_security_role(limits, role) {
         return Ok(());
     }
-    if PROTECTED.contains(&role) || domain.protected_roles.iter().any(|it| it == role) {
+    if is_protected(domain, role) {
         return Err(over(
             field(),
             format!(
@@ -267,6 +267,11 @@ fn check_security_role(
         field(),
         format!("{role:?} is not among the roles that the ceiling allows (securityRoles)"),
     ))
+}
+
+/// Tells whether a role is one that the plugin, or the domain's admin, protects.
+pub(super) fn is_protected(domain: &Domain, role: &str) -> bool {
+    PROTECTED.contains(&role) || domain.protected_roles.iter().any(|it| it == role)
 }
 
 /// Tells whether a ceiling names a role of the security plugin in full.

@@ -51,8 +51,8 @@ mod ask;
 mod listener;
 pub(crate) mod trouble;
 
-pub(crate) use self::ask::ask;
-pub(crate) use self::listener::authority;
+pub(crate) use self::ask::{ask, ask_at};
+pub(crate) use self::listener::{authority, client_trusting};
 pub(crate) use self::trouble::{Trouble, Troubles};
 
 /// The largest body that a domain takes.

@@ -24,6 +24,7 @@ use crate::common::cluster::Cluster;
 
 mod bounds;
 mod case;
+mod definitions;
 mod domains;
 mod grants;
 mod kubectl;

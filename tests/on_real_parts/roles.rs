@@ -18,6 +18,7 @@ use crate::common::opensearch::{Node, shared_node};
 use crate::common::operator::scene::{Scene, condition};
 use crate::common::operator::{ACCOUNT, PATIENCE, REGION, World};
 
+mod defined;
 mod faults;
 mod mapped;
 

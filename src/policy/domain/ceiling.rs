@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 
 use super::Access;
 use crate::api::arn::{EntityArn, EntityKind, is_account_id};
-use crate::api::domain::{Ceiling, PrincipalCeiling};
+use crate::api::domain::{Ceiling, DefinitionCeiling, PrincipalCeiling};
 use crate::policy::validate::{check_path, is_organization_id};
 use crate::policy::{Rejection, address, duration};
 
@@ -36,6 +36,8 @@ pub struct Limits {
     pub source_ips: Vec<IpNet>,
     /// Patterns of roles of the security plugin, with `{{namespace}}` still in them.
     pub security_roles: Vec<String>,
+    /// What definitions may be beyond the usual, with `{{namespace}}` still in it.
+    pub definitions: DefinitionCeiling,
     /// Whether unsigned access may be granted.
     pub anonymous: bool,
     /// Whether identity policies may be attached.
@@ -104,6 +106,7 @@ pub(super) fn parse(ceiling: &Ceiling, field: &str) -> Result<Limits, Vec<Reject
             service_accounts: principals.service_accounts.unwrap_or_default(),
             source_ips,
             security_roles: ceiling.security_roles.clone(),
+            definitions: ceiling.definitions.clone().unwrap_or_default(),
             anonymous,
             identity_policies: ceiling.identity_policies.unwrap_or_default(),
             max_grants,

@@ -8,11 +8,25 @@ use serde_json::Value;
 
 use super::super::fake_aws::Credentials;
 use super::Gateway;
-use super::listener::tls_client;
+use super::listener::{TlsClient, tls_client};
 
 /// Sends a request, signed if there are keys, and returns its status and what it says.
 pub(crate) async fn ask(
     gateway: &Gateway,
+    keys: Option<&Credentials>,
+    region: &str,
+    method: Method,
+    path: &str,
+    body: &Value,
+) -> (u16, Value) {
+    let (client, host) = (tls_client(), gateway.endpoint());
+    ask_at(&client, &host, keys, region, method, path, body).await
+}
+
+/// The same, of a gateway that may be another process's.
+pub(crate) async fn ask_at(
+    client: &TlsClient,
+    host: &str,
     keys: Option<&Credentials>,
     region: &str,
     method: Method,
@@ -24,7 +38,6 @@ pub(crate) async fn ask(
     } else {
         body.to_string()
     };
-    let host = gateway.endpoint();
     let target = Target::parse(path.as_bytes()).unwrap();
     let mut request = Request::builder()
         .method(method.clone())
@@ -36,7 +49,7 @@ pub(crate) async fn ask(
         let signed = Signer::new(made.unwrap(), region, "es").sign(
             &sigv4::Request {
                 method: method.as_str(),
-                host: &host,
+                host,
                 target: &target,
                 payload: Payload::of(body.as_bytes()),
             },
@@ -47,7 +60,7 @@ pub(crate) async fn ask(
         }
     }
     let request = request.body(Body::from(body)).unwrap();
-    let answer = tls_client().request(request).await.unwrap();
+    let answer = client.request(request).await.unwrap();
     let status = answer.status().as_u16();
     let said = answer.into_body().collect().await.unwrap().to_bytes();
     (status, serde_json::from_slice(&said).unwrap_or_default())

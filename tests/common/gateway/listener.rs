@@ -59,10 +59,18 @@ pub(crate) fn authority() -> PathBuf {
     IDENTITY.authority.clone()
 }
 
-/// Returns a client that trusts the gateways.
-pub(crate) fn tls_client() -> Client<HttpsConnector<HttpConnector>, Body> {
+/// A client that encrypts.
+pub(crate) type TlsClient = Client<HttpsConnector<HttpConnector>, Body>;
+
+/// Returns a client that trusts the gateways of this process.
+pub(crate) fn tls_client() -> TlsClient {
+    client_trusting(IDENTITY.certificate.clone())
+}
+
+/// Returns a client that trusts a gateway.
+pub(crate) fn client_trusting(certificate: CertificateDer<'static>) -> TlsClient {
     let mut roots = RootCertStore::empty();
-    roots.add(IDENTITY.certificate.clone()).unwrap();
+    roots.add(certificate).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

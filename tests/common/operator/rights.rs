@@ -15,10 +15,10 @@ kind: ClusterRole
 metadata: {name: opensearch-access}
 rules:
   - apiGroups: [opensearch-access.io]
-    resources: [opensearchdomains, domainaccesses]
+    resources: [opensearchdomains, domainaccesses, domainroles, domaintenants, domainactiongroups]
     verbs: [get, list, watch, patch]
   - apiGroups: [opensearch-access.io]
-    resources: [opensearchdomains/status, domainaccesses/status]
+    resources: [opensearchdomains/status, domainaccesses/status, domainroles/status, domaintenants/status, domainactiongroups/status]
     verbs: [patch]
   - apiGroups: ['']
     resources: [namespaces]

@@ -288,6 +288,51 @@ super::cases! {
         broken: [{"principals": {"accounts": ["1111222233334"]}}],
         legal: [{"principals": {"accounts": [ACCOUNT]}}],
     }
+    a_ceiling_of_definitions_has_at_most_50_names: Ceiling "definitions.names" {
+        bound: "maxItems",
+        broken: [{"definitions": {"names": same(51, "a-*")}}],
+        legal: [{"definitions": {"names": same(50, "a-*")}}],
+    }
+    none_of_the_names_of_definitions_is_too_long: Ceiling "definitions.names[]" {
+        bound: "maxLength",
+        broken: [{"definitions": {"names": ["a".repeat(257)]}}],
+        legal: [{"definitions": {"names": ["a".repeat(256)]}}],
+    }
+    none_of_the_names_of_definitions_is_empty: Ceiling "definitions.names[]" {
+        bound: "minLength",
+        broken: [{"definitions": {"names": [""]}}],
+        legal: [{"definitions": {"names": ["a"]}}],
+    }
+    a_ceiling_of_definitions_has_at_most_50_cluster_permissions: Ceiling "definitions.clusterPermissions" {
+        bound: "maxItems",
+        broken: [{"definitions": {"clusterPermissions": same(51, "cluster_monitor")}}],
+        legal: [{"definitions": {"clusterPermissions": same(50, "cluster_monitor")}}],
+    }
+    none_of_the_cluster_permissions_of_definitions_is_too_long: Ceiling "definitions.clusterPermissions[]" {
+        bound: "maxLength",
+        broken: [{"definitions": {"clusterPermissions": ["a".repeat(257)]}}],
+        legal: [{"definitions": {"clusterPermissions": ["a".repeat(256)]}}],
+    }
+    none_of_the_cluster_permissions_of_definitions_is_empty: Ceiling "definitions.clusterPermissions[]" {
+        bound: "minLength",
+        broken: [{"definitions": {"clusterPermissions": [""]}}],
+        legal: [{"definitions": {"clusterPermissions": ["a"]}}],
+    }
+    a_ceiling_of_definitions_has_at_most_50_tenants: Ceiling "definitions.tenants" {
+        bound: "maxItems",
+        broken: [{"definitions": {"tenants": same(51, "a")}}],
+        legal: [{"definitions": {"tenants": same(50, "a")}}],
+    }
+    none_of_the_tenants_of_definitions_is_too_long: Ceiling "definitions.tenants[]" {
+        bound: "maxLength",
+        broken: [{"definitions": {"tenants": ["a".repeat(257)]}}],
+        legal: [{"definitions": {"tenants": ["a".repeat(256)]}}],
+    }
+    none_of_the_tenants_of_definitions_is_empty: Ceiling "definitions.tenants[]" {
+        bound: "minLength",
+        broken: [{"definitions": {"tenants": [""]}}],
+        legal: [{"definitions": {"tenants": ["a"]}}],
+    }
     a_ceiling_names_at_most_100_whole_accounts: Ceiling "principals.wholeAccounts" {
         bound: "maxItems",
         broken: [{"principals": {"wholeAccounts": same(101, ACCOUNT)}}],

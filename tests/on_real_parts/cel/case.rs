@@ -93,7 +93,7 @@ impl Place {
 }
 
 /// Applies a JSON merge patch (RFC 7396).
-fn merge(target: &mut Value, patch: &Value) {
+pub(super) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(members) = patch else {
         *target = patch.clone();
         return;
@@ -327,7 +327,7 @@ pub(super) fn validated(object: &Value) -> Result<(), Refusal> {
     .map_err(|refusal| Refusal::Rejected(vec![refusal.into_rejection()]))
 }
 
-fn generous_domain() -> Domain {
+pub(super) fn generous_domain() -> Domain {
     let patch = json!({
         "namespaces": [NAMESPACE],
         "ceiling": {

@@ -12,6 +12,13 @@ const KINDS: [(&str, &str); 2] = [
     ("OpenSearchDomain", "opensearchdomains.yaml"),
 ];
 
+/// The kinds that define something in a security plugin.
+const DEFINITIONS: [(&str, &str); 3] = [
+    ("DomainRole", "domainroles.yaml"),
+    ("DomainTenant", "domaintenants.yaml"),
+    ("DomainActionGroup", "domainactiongroups.yaml"),
+];
+
 /// The keywords that bound a value.
 const BOUNDS: [&str; 6] = [
     "maxItems",
@@ -24,8 +31,17 @@ const BOUNDS: [&str; 6] = [
 
 /// Returns every CEL rule: the kind, the path of the field, the message.
 pub(super) fn rules() -> BTreeSet<(String, String, String)> {
+    rules_of(&KINDS)
+}
+
+/// Returns every CEL rule of the kinds that define something.
+pub(super) fn rules_of_definitions() -> BTreeSet<(String, String, String)> {
+    rules_of(&DEFINITIONS)
+}
+
+fn rules_of(kinds: &[(&str, &str)]) -> BTreeSet<(String, String, String)> {
     let mut found = BTreeSet::new();
-    for (kind, file) in KINDS {
+    for &(kind, file) in kinds {
         visit(&schema(file), "", &mut |path, schema| {
             for rule in schema["x-kubernetes-validations"]
                 .as_array()

@@ -125,8 +125,8 @@ async fn an_operator_that_may_not_list_writes_nothing() {
     until_settled(&scene).await;
     let cluster = scene.world.cluster();
     let cut = rights::MANIFESTS.replace(
-        "[opensearchdomains, domainaccesses]\n    verbs: [get, list, watch, patch]",
-        "[opensearchdomains, domainaccesses]\n    verbs: [get, patch]",
+        "[opensearchdomains, domainaccesses, domainroles, domaintenants, domainactiongroups]\n    verbs: [get, list, watch, patch]",
+        "[opensearchdomains, domainaccesses, domainroles, domaintenants, domainactiongroups]\n    verbs: [get, patch]",
     );
     assert_ne!(cut, rights::MANIFESTS);
     assert!(cluster.kubectl_apply(&cut).await.status.success());

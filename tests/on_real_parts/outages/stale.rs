@@ -81,8 +81,8 @@ async fn what_a_watch_missed_is_not_written_by() {
     scene.world.let_it_be_refused();
     let cluster = scene.world.cluster();
     let blind = rights::MANIFESTS.replace(
-        "[opensearchdomains, domainaccesses]\n    verbs: [get, list, watch, patch]",
-        "[opensearchdomains, domainaccesses]\n    verbs: [get, list, patch]",
+        "[opensearchdomains, domainaccesses, domainroles, domaintenants, domainactiongroups]\n    verbs: [get, list, watch, patch]",
+        "[opensearchdomains, domainaccesses, domainroles, domaintenants, domainactiongroups]\n    verbs: [get, list, patch]",
     );
     assert_ne!(blind, rights::MANIFESTS);
     assert!(cluster.kubectl_apply(&blind).await.status.success());
