@@ -20,4 +20,5 @@ pub mod manifest;
 pub mod overlay;
 pub mod plan;
 pub mod render;
+pub mod roles;
 pub mod table;

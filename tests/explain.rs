@@ -457,3 +457,110 @@ fn what_cannot_be_answered_is_an_error() {
         1
     );
 }
+
+/// A domain with fine-grained access control, a role that a team defines, and who has it.
+fn both_halves() -> Folder {
+    let domain = DOMAIN.replace("  consent:", "  fineGrainedAccess: {}\n  consent:");
+    let domain = domain.replace(
+        "access: ReadWrite\n",
+        "access: ReadWrite\n        securityRoles: [\"{{namespace}}.*\"]\n",
+    );
+    let role = r#"
+apiVersion: opensearch-access.io/v1alpha1
+kind: DomainRole
+metadata: {name: reader, namespace: team-a}
+spec:
+  domainRef: {name: logs}
+  indexPermissions:
+    - {indexPatterns: ["a-*"], allowedActions: [read], dls: '{"term": {"team": "a"}}'}
+"#;
+    Folder::new([
+        ("domain.yaml", &*domain),
+        ("role.yaml", role),
+        (
+            "reads.yaml",
+            &grant(
+                "reads",
+                "  access: ReadWrite\n  securityRoles: [team-a.reader]",
+            ),
+        ),
+    ])
+}
+
+#[test]
+fn where_roles_decide_too_the_answer_is_about_both_halves() {
+    let folder = both_halves();
+    let reads = role("reads");
+    let answer = ask(&folder, &reads, "es:ESHttpGet", "/a-1/_search", &[]);
+    assert_eq!(answer["decision"], "Allow", "{answer:#}");
+    assert_eq!(answer["door"]["decision"], "Allow", "{answer:#}");
+    let permissions = &answer["permissions"];
+    assert_eq!(permissions["decision"], "Allow", "{answer:#}");
+    assert_eq!(permissions["roles"], json!(["team-a.reader"]));
+    assert_eq!(permissions["filters"]["team-a.reader"]["rows"], true);
+    let kinds: Vec<&str> = answer["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["DomainAccess", "DomainRole"], "{answer:#}");
+    // What the role lacks, another that was not read may permit.
+    for (action, path, word) in [
+        ("es:ESHttpPut", "/a-1/_doc/1", "indices:data/write"),
+        ("es:ESHttpGet", "/b-1/_search", "b-1"),
+    ] {
+        let answer = ask(&folder, &reads, action, path, &[]);
+        assert_eq!(answer["decision"], "Unknown", "{answer:#}");
+        assert_eq!(answer["door"]["decision"], "Allow", "{answer:#}");
+        let why = answer["why"].as_str().unwrap();
+        assert!(why.contains(word) && why.contains("--live"), "{why}");
+    }
+    // The door alone denies whoever it does not let in.
+    let stranger = "arn:aws:iam::999999999999:role/x";
+    let answer = ask(&folder, stranger, "es:ESHttpGet", "/a-1/_search", &[]);
+    assert_eq!(answer["decision"], "Deny", "{answer:#}");
+    let why = answer["why"].as_str().unwrap();
+    assert!(why.starts_with("the access policy denies it"), "{why}");
+}
+
+#[test]
+fn the_matrix_has_both_halves() {
+    let folder = both_halves();
+    let matrix = explain(&folder, &["-o", "json"]).json();
+    assert_eq!(matrix["rows"][0]["who"], role("reads"));
+    assert_eq!(matrix["roles"][0]["who"], role("reads"));
+    assert_eq!(matrix["roles"][0]["role"], "team-a.reader");
+    let table = explain(&folder, &[]);
+    for word in ["KEPT BACK", "team-a.reader", "a-*: read", "documents"] {
+        assert!(table.output.contains(word), "{}", table.output);
+    }
+    assert!(!table.output.contains("term"), "{}", table.output);
+    let page = explain(&folder, &["-o", "html"]);
+    assert!(page.output.contains("Roles of fine-grained"), "{page:?}");
+}
+
+#[test]
+fn a_definition_that_is_refused_is_said_with_its_place() {
+    let folder = both_halves();
+    folder.write(
+        "typo.yaml",
+        "apiVersion: opensearch-access.io/v1alpha1\nkind: DomainRole\n\
+         metadata: {name: typo, namespace: team-a}\nspec:\n  domainRef: {name: logs}\n  \
+         indexPermissions: [{indexPatterns: [a], allowedActions: [raed]}]\n",
+    );
+    let files = folder.path().to_str().unwrap();
+    for command in ["plan", "lint"] {
+        let said = run([command, "-f", files], "");
+        assert_eq!(said.code, if command == "plan" { 1 } else { 2 }, "{said:?}");
+        let text = said.output.clone() + &said.errors;
+        for word in [
+            "typo.yaml",
+            "DomainRole team-a/typo",
+            "allowedActions[0]",
+            "\"read\"",
+        ] {
+            assert!(text.contains(word), "{word} is not in {text}");
+        }
+    }
+}

@@ -88,6 +88,7 @@ fn the_json_has_its_documented_shape() {
     assert_eq!(
         logs["refused"],
         json!([{
+            "kind": "DomainAccess",
             "namespace": "team-a",
             "name": "b",
             "reason": "InvalidSpec",

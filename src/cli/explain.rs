@@ -14,6 +14,7 @@ use crate::api::arn::DomainArn;
 use crate::offline::explain::Subject;
 use crate::offline::manifest::{CLUSTER, Manifests};
 use crate::offline::plan::World;
+use crate::offline::roles::Roles;
 use crate::offline::{html, plan, table};
 use crate::policy::Rejection;
 use crate::policy::domain::Domain;
@@ -110,8 +111,18 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let subject = if let Some(file) = args.policy {
         Subject::of_policy(super::document(&file)?, args.domain_arn)?
-    } else if let Some((described, policy)) = args.alone.read()? {
-        Subject::of_policy(policy, Some(DomainArn::parse(&described.arn)?))?
+    } else if let Some((alone, roles)) =
+        args.alone.read_both(args.source.aws.domain_ca.as_deref())?
+    {
+        let arn = DomainArn::parse(&alone.described.arn)?;
+        let mut subject = Subject::of_policy(alone.policy, Some(arn))?;
+        match roles.transpose() {
+            Ok(config) => subject.roles = config.map(Roles::of_plugin),
+            Err(why) => say::note(format_args!(
+                "the roles of its security plugin could not be read, so this is about the access policy alone: {why}"
+            ))?,
+        }
+        subject
     } else {
         subject(&args.source, now)?
     };

@@ -112,15 +112,14 @@ fn read(args: &Args) -> anyhow::Result<(Document, String, DomainFacts)> {
     }
     let (name, region) = (&args.domain_name, &args.region);
     let read = async {
-        Aws::load(false)
-            .await
-            .alone(name, region, args.role.get())
-            .await
+        let aws = Aws::load(false, None).await?;
+        aws.alone(name, region, args.role.get()).await
     };
-    let (described, policy) = live::block_on(read)??;
-    let arn = DomainArn::parse(&described.arn)?;
+    let alone = live::block_on(read)??;
+    let arn = DomainArn::parse(&alone.described.arn)?;
     if let Some(wanted) = args.account.as_ref().filter(|it| *it != arn.account()) {
         bail!("AWS describes {arn}, and --account says {wanted}: use a profile of that account");
     }
-    Ok((policy, arn.account().to_owned(), described.facts))
+    let facts = alone.described.facts;
+    Ok((alone.policy, arn.account().to_owned(), facts))
 }

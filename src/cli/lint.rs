@@ -74,8 +74,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             failed = true;
         }
     }
-    if let Some((described, _)) = args.alone.read()? {
-        add_stored(&mut report, &described);
+    if let Some(alone) = args.alone.read()? {
+        add_stored(&mut report, &alone.described);
     }
     for file in &args.policies {
         let text = std::fs::read_to_string(file)

@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::Client;
@@ -27,8 +28,10 @@ use crate::offline::plan;
 use crate::policy::document::Document;
 use crate::policy::domain::Domain;
 use crate::policy::evidence::Existence;
+use crate::policy::fine_grained::entity::SecurityConfig;
 use crate::policy::ownership::LastApplied;
 use crate::runtime;
+use crate::security::client::{Connections, Plugin};
 
 /// How many domains are read at a time, and of each how many principals looked up.
 const AT_A_TIME: usize = 8;
@@ -54,15 +57,45 @@ pub(super) struct Aws {
     sessions: Sessions,
     /// Whether roles that manifests name are left alone.
     own_identity: bool,
+    /// The connections to domains, or why there can be none.
+    connections: Result<Connections, String>,
 }
 
 impl Aws {
     /// Finds credentials by the SDK's default chain.
-    pub(super) async fn load(own_identity: bool) -> Self {
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// Fails where the authorities, by which the endpoints of domains are trusted beside the
+    /// machine's own, cannot be read.
+    pub(super) async fn load(
+        own_identity: bool,
+        authorities: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let connections = Connections::trusting(authorities);
+        if let (Some(_), Err(message)) = (authorities, &connections) {
+            bail!("failed to read --domain-ca: {message}");
+        }
+        Ok(Self {
             sessions: Sessions::load(Arc::new(ReadOnly)).await,
             own_identity,
-        }
+            connections,
+        })
+    }
+
+    /// Reads what a domain's security plugin has.
+    async fn plugin_of(
+        &self,
+        clients: &Clients,
+        described: &ObservedDomain,
+        region: &str,
+    ) -> Result<SecurityConfig, String> {
+        let connections = self.connections.clone()?;
+        let endpoint = described.endpoint.as_deref();
+        let endpoint = endpoint.ok_or("AWS names no endpoint of the domain yet")?;
+        let clients = clients.clone();
+        let plugin = Plugin::new(connections, clients, endpoint, region, described.engine);
+        plugin.read().await.map_err(|error| error.to_string())
     }
 
     /// Reads a domain that no manifest tells of.
@@ -71,7 +104,7 @@ impl Aws {
         name: &str,
         region: &str,
         role: Option<Role>,
-    ) -> anyhow::Result<(ObservedDomain, Document)> {
+    ) -> anyhow::Result<Alone> {
         let clients = self
             .sessions
             .unchecked(region, role, &session_name(name))
@@ -81,7 +114,18 @@ impl Aws {
         let described = described.map_err(|error| anyhow!("{place}: {}", told(&error)))?;
         let policy = Document::parse(&described.policy);
         let policy = policy.with_context(|| format!("{place}: its policy cannot be read"))?;
-        Ok((described, policy))
+        Ok(Alone {
+            clients,
+            region: region.to_owned(),
+            described,
+            policy,
+        })
+    }
+
+    /// Reads what the security plugin of such a domain has.
+    pub(super) async fn roles_of(&self, alone: &Alone) -> Result<SecurityConfig, String> {
+        let (clients, described) = (&alone.clients, &alone.described);
+        self.plugin_of(clients, described, &alone.region).await
     }
 
     async fn read(&self, domain: &Domain) -> Result<Read, String> {
@@ -120,6 +164,16 @@ impl Aws {
             policy,
         })
     }
+}
+
+/// A domain that no manifest tells of, as AWS has it.
+pub(super) struct Alone {
+    clients: Clients,
+    region: String,
+    /// What AWS says of it.
+    pub(super) described: ObservedDomain,
+    /// Its access policy.
+    pub(super) policy: Document,
 }
 
 /// A domain as AWS has it.
@@ -199,6 +253,15 @@ pub(super) async fn complete(
         let name = domain.name.clone();
         match read {
             Ok(read) => {
+                if read.described.facts.fine_grained && asks_for_roles(known, &name) {
+                    let roles = aws.plugin_of(&read.clients, &read.described, &domain.region);
+                    match roles.await {
+                        Ok(config) => _ = known.current.security.insert(name.clone(), config),
+                        Err(why) => known.notes.push(format!(
+                            "{name}: the roles of its security plugin could not be read, so what manifests say of them is all that is known: {why}"
+                        )),
+                    }
+                }
                 known
                     .current
                     .facts
@@ -217,6 +280,14 @@ pub(super) async fn complete(
             Err(failure) => _ = known.current.failures.insert(name, failure),
         }
     }
+}
+
+/// Tells whether a manifest asks for, or defines, anything in a domain's security plugin.
+fn asks_for_roles(known: &Known, domain: &str) -> bool {
+    let mut grants = known.manifests.grants.values().map(|it| &it.object.spec);
+    let mut definitions = known.manifests.definitions.values();
+    grants.any(|it| it.domain_ref.name == domain && !it.security_roles.is_empty())
+        || definitions.any(|it| it.object.domain == domain)
 }
 
 /// Reads what the operator wrote; an error is a note, since the plan can do without.

@@ -112,8 +112,13 @@ fn tell(known: &Known, report: &Report) -> io::Result<()> {
     for (domain, planned) in &report.domains {
         for refused in &planned.refused {
             say::error(format_args!(
-                "{}: DomainAccess {}/{}: {} ({})",
-                refused.file, refused.namespace, refused.name, refused.message, refused.reason
+                "{}: {} {}/{}: {} ({})",
+                refused.file,
+                refused.kind,
+                refused.namespace,
+                refused.name,
+                refused.message,
+                refused.reason
             ))?;
         }
         for held in planned.held.iter().chain(&planned.withheld) {

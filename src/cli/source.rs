@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use jiff::Timestamp;
 
-use super::live::{self, Aws, Role};
+use super::live::{self, Alone, Aws, Role};
 use crate::aws::domain::ObservedDomain;
 use crate::kubernetes::connect;
 use crate::kubernetes::objects::{self, Objects};
-use crate::offline::manifest::{self, CLUSTER, Manifests, Sourced};
+use crate::offline::manifest::{self, CLUSTER, Defining, Manifests, Sourced};
 use crate::offline::overlay;
 use crate::offline::plan::Current;
 use crate::policy::Rejection;
-use crate::policy::document::Document;
+use crate::policy::fine_grained::entity::SecurityConfig;
 
 /// Where manifests come from, and the policies that domains have now.
 #[derive(Debug, clap::Args)]
@@ -86,6 +86,9 @@ pub(super) struct AwsArgs {
     /// Use your own AWS identity even where a domain's manifest names a role to assume.
     #[arg(long)]
     pub(super) own_identity: bool,
+    /// A PEM file with authorities to trust domains' endpoints by, beside the machine's own.
+    #[arg(long, value_name = "FILE")]
+    pub(super) domain_ca: Option<PathBuf>,
 }
 
 /// One domain of AWS, with no manifest.
@@ -123,19 +126,39 @@ impl RoleArgs {
 
 impl DomainArgs {
     /// Reads the one domain of AWS that is named, if one is.
-    pub(super) fn read(&self) -> anyhow::Result<Option<(ObservedDomain, Document)>> {
+    pub(super) fn read(&self) -> anyhow::Result<Option<Alone>> {
         let (Some(name), Some(region)) = (&self.domain_name, &self.region) else {
             return Ok(None);
         };
         let read = live::block_on(async {
-            Aws::load(false)
-                .await
-                .alone(name, region, self.role.get())
-                .await
+            let aws = Aws::load(false, None).await?;
+            aws.alone(name, region, self.role.get()).await
+        });
+        read?.map(Some)
+    }
+
+    /// Reads it together with what its security plugin has, where it has fine-grained access
+    /// control, or why that could not be read. `authorities` are trusted beside the machine's own.
+    pub(super) fn read_both(&self, authorities: Option<&Path>) -> anyhow::Result<Option<Both>> {
+        let (Some(name), Some(region)) = (&self.domain_name, &self.region) else {
+            return Ok(None);
+        };
+        let read: anyhow::Result<anyhow::Result<Both>> = live::block_on(async {
+            let aws = Aws::load(false, authorities).await?;
+            let alone = aws.alone(name, region, self.role.get()).await?;
+            let roles = if alone.described.facts.fine_grained {
+                Some(aws.roles_of(&alone).await)
+            } else {
+                None
+            };
+            Ok((alone, roles))
         });
         read?.map(Some)
     }
 }
+
+/// A domain with the roles of its security plugin, or why they could not be read.
+pub(super) type Both = (Alone, Option<Result<SecurityConfig, String>>);
 
 /// What was read, as far as it could be.
 #[derive(Debug, Default)]
@@ -203,7 +226,8 @@ impl Args {
             let only = choose(&known.manifests)?;
             self.check_names(&known.manifests, only.as_deref())?;
             let aws = if from_aws {
-                Some(Aws::load(self.aws.own_identity).await)
+                let authorities = self.aws.domain_ca.as_deref();
+                Some(Aws::load(self.aws.own_identity, authorities).await?)
             } else {
                 None
             };
@@ -256,6 +280,19 @@ fn of_cluster(objects: Objects) -> Manifests {
             metadata.name.unwrap_or_default(),
         );
         manifests.grants.insert(name, sourced(grant));
+    }
+    for (domain, definition) in objects.definitions {
+        let key = definition.key.clone();
+        let object = Defining { domain, definition };
+        manifests.definitions.insert(key, sourced(object));
+    }
+    for (object, error) in objects.unreadable_definitions {
+        manifests.errors.push(manifest::Error {
+            file: CLUSTER.to_owned(),
+            object,
+            field: String::new(),
+            rule: format!("this version cannot read it: {error}"),
+        });
     }
     for (name, rule) in objects.unreadable_domains {
         let broken = sourced(vec![Rejection::invalid("", rule)]);

@@ -16,10 +16,12 @@ use serde_json::Value;
 
 use super::manifest::CLUSTER;
 use super::plan::World;
+use super::roles::{self, Half, Roles};
 use crate::api::arn::DomainArn;
 use crate::policy::compile::Compiler;
 use crate::policy::document::{Document, Statement};
 use crate::policy::evaluate::{self, Request};
+use crate::policy::fine_grained;
 use crate::policy::matrix::{self, Row};
 use crate::policy::permission::Permissions;
 use crate::policy::plan::Outcome;
@@ -38,6 +40,9 @@ pub struct Subject {
     pub grants: Vec<Granted>,
     /// The statements that no manifest is behind.
     pub others: Document,
+    /// What the roles of the security plugin permit, where the domain has fine-grained access
+    /// control.
+    pub roles: Option<Roles>,
 }
 
 /// A grant that is in the policy.
@@ -54,7 +59,7 @@ pub struct Granted {
 /// A manifest behind an answer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Manifest {
-    /// Always `DomainAccess`.
+    /// `DomainAccess`, or `DomainRole` of a role that permits it.
     pub kind: &'static str,
     /// Its namespace.
     pub namespace: String,
@@ -76,6 +81,12 @@ pub struct Answer {
     pub manifests: Vec<Manifest>,
     /// Why, for a person.
     pub why: String,
+    /// What the access policy says, where fine-grained access control has its say too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub door: Option<Half>,
+    /// What fine-grained access control says, where the domain has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permissions: Option<Half>,
 }
 
 /// The whole access matrix; the JSON output is this.
@@ -85,6 +96,9 @@ pub struct Matrix {
     pub domain: String,
     /// Its lines, in order.
     pub rows: Vec<Row>,
+    /// Who has which role of the security plugin, where the domain has fine-grained access control.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<fine_grained::matrix::Row>,
 }
 
 /// Why a policy document cannot be explained by itself.
@@ -116,7 +130,9 @@ impl Subject {
                 _ => None,
             }
         });
-        Self::of(world, written.unwrap_or(&world.observed), granted)
+        let granted: Vec<_> = granted.collect();
+        let roles = Roles::of(world, granted.iter().copied(), false);
+        Self::of(world, written.unwrap_or(&world.observed), granted, roles)
     }
 
     /// Takes a domain and its grants as they stand: the policy as it is, and every grant behind
@@ -129,7 +145,9 @@ impl Subject {
                 asked.insert(key, grant);
             }
         }
-        Self::of(world, &world.observed, asked)
+        let mapped = asked.iter().map(|(key, grant)| (*key, *grant));
+        let roles = Roles::of(world, mapped, true);
+        Self::of(world, &world.observed, asked, roles)
     }
 
     /// Takes a policy, and of the grants those that are in it.
@@ -137,6 +155,7 @@ impl Subject {
         world: &'a World,
         policy: &Document,
         candidates: impl IntoIterator<Item = (&'a GrantKey, &'a ValidatedGrant)>,
+        roles: Option<Roles>,
     ) -> Self {
         let arn = world.domain.arn.clone();
         let standing = allowed(policy, &arn);
@@ -167,6 +186,7 @@ impl Subject {
             others: Document::new(others),
             policy: policy.clone(),
             grants,
+            roles,
         }
     }
 
@@ -182,6 +202,7 @@ impl Subject {
             others: policy.clone(),
             policy,
             grants: Vec::new(),
+            roles: None,
         })
     }
 
@@ -198,12 +219,31 @@ impl Subject {
             !own.statements.is_empty() && (own.decision, &own.why) == (found.decision, &found.why)
         };
         let behind = self.grants.iter().filter(behind);
-        Answer {
+        let mut answer = Answer {
             decision: found.decision.as_str(),
             statements: statements.map(Statement::to_value).collect(),
             manifests: behind.map(|granted| granted.manifest.clone()).collect(),
             why: found.why,
+            door: None,
+            permissions: None,
+        };
+        if let Some(roles) = &self.roles {
+            let (half, decision, manifests) = roles.answer(request);
+            let door = (found.decision, answer.why.as_str());
+            let (decision, why) = roles::joined(door, (decision, &half.why));
+            answer.door = Some(Half {
+                decision: answer.decision,
+                why: std::mem::replace(&mut answer.why, why),
+                roles: BTreeSet::new(),
+                filters: BTreeMap::new(),
+            });
+            answer.decision = decision.as_str();
+            answer.permissions = Some(half);
+            answer.manifests.extend(manifests);
+            answer.manifests.sort_unstable();
+            answer.manifests.dedup();
         }
+        answer
     }
 
     /// Returns the whole access matrix.
@@ -215,6 +255,7 @@ impl Subject {
         Matrix {
             domain: self.arn.to_string(),
             rows: rows.into_iter().collect(),
+            roles: self.roles.as_ref().map(Roles::matrix).unwrap_or_default(),
         }
     }
 }

@@ -2,14 +2,14 @@
 //! network. A click on a column's name sorts by it, where scripts may run.
 
 use super::explain::Matrix;
-use super::table::{COLUMNS, cells};
+use super::table::{COLUMNS, ROLE_COLUMNS, cells, role_cells};
 use crate::policy::matrix::Row;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --deny: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --deny: #ff8a80; } }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
-h1 { font-size: 1.3rem; overflow-wrap: anywhere; }
+h1, h2 { font-size: 1.3rem; overflow-wrap: anywhere; }
 div { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .45rem .6rem; text-align: left; vertical-align: top; }
@@ -25,13 +25,14 @@ td ul { list-style: none; margin: 0; padding: 0; }
 
 /// Sorts the rows by the column that is clicked; again, in the other direction.
 const SCRIPT: &str = "
-for (const [index, head] of [...document.querySelectorAll('th')].entries()) {
+for (const head of document.querySelectorAll('th')) {
+  const index = head.cellIndex;
   head.style.cursor = 'pointer';
   head.addEventListener('click', () => {
     const down = head.getAttribute('aria-sort') === 'ascending';
     for (const other of head.parentNode.children) other.removeAttribute('aria-sort');
     head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
-    const body = document.querySelector('tbody');
+    const body = head.closest('table').tBodies[0];
     const text = row => row.children[index].textContent;
     const rows = [...body.children].sort((a, b) => text(a).localeCompare(text(b)));
     body.append(...(down ? rows.reverse() : rows));
@@ -52,6 +53,7 @@ pub fn matrix(matrix: &Matrix) -> String {
         1 => "1 line.".to_owned(),
         lines => format!("{lines} lines."),
     };
+    let roles = roles(matrix);
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -59,8 +61,29 @@ pub fn matrix(matrix: &Matrix) -> String {
          <h1>Who may do what on {domain}</h1>\n\
          <p>{count} By the domain's access policy alone: identity policies of its own account may \
          allow more, and callers of other accounts need one that allows it too.</p>\n\
-         <div><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n\
+         <div><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n{roles}\
          <script>{SCRIPT}</script>\n</body>\n</html>\n"
+    )
+}
+
+/// Renders who has which role, where there is anything to tell.
+fn roles(matrix: &Matrix) -> String {
+    if matrix.roles.is_empty() {
+        return String::new();
+    }
+    let head = ROLE_COLUMNS.map(|name| format!("<th scope=\"col\">{}</th>", capitalised(name)));
+    let line = |row| {
+        format!(
+            "<tr>{}</tr>\n",
+            role_cells(row).map(|it| cell(&it)).concat()
+        )
+    };
+    let rows: String = matrix.roles.iter().map(line).collect();
+    format!(
+        "<h2>Roles of fine-grained access control</h2>\n\
+         <p>Where the access policy lets a request in, these decide about indexes.</p>\n\
+         <div><table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n",
+        head.concat()
     )
 }
 
@@ -127,6 +150,7 @@ mod tests {
         let page = matrix(&Matrix {
             domain: "</title>".to_owned(),
             rows: vec![row],
+            roles: Vec::new(),
         });
         assert!(
             page.contains("<td>&lt;script&gt;alert(1)&lt;/script&gt;</td>"),
@@ -148,6 +172,7 @@ mod tests {
         let page = matrix(&Matrix {
             domain: "arn".to_owned(),
             rows: Vec::new(),
+            roles: Vec::new(),
         });
         for reference in ["src=", "href=", "http:", "https:", "@import", "url("] {
             assert!(!page.contains(reference), "{reference}");

@@ -15,6 +15,7 @@ use crate::api::access::DomainAccess;
 use crate::api::condition::Reason;
 use crate::policy::compile::Compiler;
 use crate::policy::domain::Domain;
+use crate::policy::fine_grained::definition::plan::Outcome as DefinitionOutcome;
 use crate::policy::lint::{self, Finding, Severity, Subject, UNUSABLE};
 use crate::policy::permission::Permissions;
 use crate::policy::plan::Outcome;
@@ -155,6 +156,14 @@ impl Report {
                 _ => continue,
             };
             self.add_to_grant(world, key, finding);
+        }
+        for (key, outcome) in &world.definitions.outcomes {
+            if let DefinitionOutcome::Refused(rejection, _) = outcome {
+                let file = world.definition_files.get(key);
+                let file = file.map(String::as_str).unwrap_or_default();
+                let object = format!("{} {}/{}", key.object_kind(), key.namespace, key.name);
+                self.add(file, &object, refused(rejection));
+            }
         }
         let mut bodies = Compiler::new(&world.domain, world.facts);
         for (key, verdict) in &world.verdicts {

@@ -14,9 +14,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::api::access::DomainAccess;
+use crate::api::action_group::DomainActionGroup;
 use crate::api::domain::OpenSearchDomain;
 use crate::api::name::GROUP;
+use crate::api::role::DomainRole;
+use crate::api::tenant::DomainTenant;
 use crate::policy::Rejection;
+use crate::policy::fine_grained::definition::{self, Defines, Definition, DefinitionKey};
 use crate::policy::service_account::{AccountName, ROLE_ANNOTATION};
 use crate::policy::verdict::NamespaceLabels;
 
@@ -82,6 +86,15 @@ pub struct UnusableGrant {
     pub broken: Sourced<Vec<Rejection>>,
 }
 
+/// What an object defines in a domain's security plugin.
+#[derive(Debug, Clone)]
+pub struct Defining {
+    /// The name of the `OpenSearchDomain`.
+    pub domain: String,
+    /// What it defines.
+    pub definition: Definition,
+}
+
 /// The operator's objects out of all manifests, and what of them cannot be used.
 #[derive(Debug, Default)]
 pub struct Manifests {
@@ -89,6 +102,8 @@ pub struct Manifests {
     pub domains: BTreeMap<String, Sourced<OpenSearchDomain>>,
     /// Grants by namespace and name.
     pub grants: BTreeMap<GrantName, Sourced<DomainAccess>>,
+    /// What objects define in security plugins, by the object; those out of files have no UID.
+    pub definitions: BTreeMap<DefinitionKey, Sourced<Defining>>,
     /// The labels of the namespaces that are among the manifests.
     pub labels: NamespaceLabels,
     /// The annotated roles of the service accounts that are among the manifests.
@@ -187,6 +202,7 @@ impl Manifests {
         self.grants
             .retain(|_, grant| grant.object.spec.domain_ref.name == domain);
         self.unusable_grants.retain(|grant| grant.domain == domain);
+        self.definitions.retain(|_, it| it.object.domain == domain);
     }
 
     fn fail(&mut self, file: impl fmt::Display, rule: impl Into<String>) {
@@ -305,7 +321,7 @@ impl Manifests {
             return;
         }
         let namespace = match text("/metadata/namespace") {
-            none if none.is_empty() && kind == GRANT => "default".to_owned(),
+            none if none.is_empty() && kind != DOMAIN => "default".to_owned(),
             namespace => namespace,
         };
         let known = Known {
@@ -365,15 +381,41 @@ impl Manifests {
                 }
                 Err(broken) => broken,
             },
+            "DomainRole" => self.add_definition::<DomainRole>(known.clone(), document),
+            "DomainTenant" => self.add_definition::<DomainTenant>(known.clone(), document),
+            "DomainActionGroup" => {
+                self.add_definition::<DomainActionGroup>(known.clone(), document)
+            }
             kind => vec![Rejection::invalid(
                 "kind",
                 format!(
-                    "{kind:?} is not a kind of this operator; the kinds are {DOMAIN} and {GRANT}"
+                    "{kind:?} is not a kind of this operator; the kinds are {DOMAIN}, {GRANT}, DomainRole, DomainTenant and DomainActionGroup"
                 ),
             )],
         };
         if !broken.is_empty() {
             self.refuse(known, broken);
+        }
+    }
+
+    fn add_definition<K: Defines + DeserializeOwned>(
+        &mut self,
+        known: Known,
+        document: Value,
+    ) -> Vec<Rejection> {
+        match parse::<K>(document) {
+            Ok(mut object) => {
+                object.meta_mut().namespace = Some(known.namespace);
+                let definition = definition::definition(&object);
+                let key = definition.key.clone();
+                let object = Defining {
+                    domain: known.domain,
+                    definition,
+                };
+                let file = known.file;
+                insert(&mut self.definitions, key, Sourced { object, file })
+            }
+            Err(broken) => broken,
         }
     }
 

@@ -11,6 +11,7 @@
 use kube::api::ObjectMeta;
 
 use super::manifest::{Error, Manifests, Sourced, UnusableGrant};
+use crate::policy::fine_grained::definition::DefinitionKey;
 use crate::policy::{Rejection, evidence};
 
 /// Lays the manifests over a cluster's objects.
@@ -65,6 +66,21 @@ pub fn lay(files: Manifests, cluster: Manifests) -> Manifests {
         }
     }
     all.unusable_grants.extend(files.unusable_grants);
+    for (key, mut new) in files.definitions {
+        let is_same = |it: &DefinitionKey| {
+            (it.kind, &it.namespace, &it.name) == (key.kind, &key.namespace, &key.name)
+        };
+        let old = all.definitions.keys().find(|it| is_same(it)).cloned();
+        let old = old.and_then(|key| all.definitions.remove(&key));
+        if let Some(old) = old {
+            let (old, new) = (old.object.definition, &mut new.object.definition);
+            new.key = old.key;
+            new.created = old.created;
+            new.is_deleting = old.is_deleting;
+        }
+        all.definitions
+            .insert(new.object.definition.key.clone(), new);
+    }
     for (namespace, labels) in files.labels {
         all.labels.entry(namespace).or_default().extend(labels);
     }

@@ -22,6 +22,10 @@ use crate::api::condition::Reason;
 use crate::api::domain::{DeletionPolicy, OpenSearchDomain, PolicyMode};
 use crate::policy::document::{Document, Statement};
 use crate::policy::domain::Domain;
+use crate::policy::fine_grained::definition::check::Rules;
+use crate::policy::fine_grained::definition::plan::{DefinitionPlan, Outcome as DefinitionOutcome};
+use crate::policy::fine_grained::definition::{self, Definition, DefinitionKey};
+use crate::policy::fine_grained::entity::{Engine, SecurityConfig};
 use crate::policy::ownership::LastApplied;
 use crate::policy::plan::{self, Input, Outcome, Plan};
 use crate::policy::service_account::{
@@ -33,7 +37,9 @@ use crate::policy::{Rejection, canonical, evidence, guard};
 
 mod report;
 
-pub use self::report::{AttachedPolicy, DomainReport, Refused, RemovedPolicy, Report, Warning};
+pub use self::report::{
+    AttachedPolicy, Defined, DomainReport, Refused, RemovedPolicy, Report, Warning,
+};
 
 /// What is known beside the manifests; by the name of the `OpenSearchDomain`, unless it says
 /// otherwise.
@@ -45,6 +51,8 @@ pub struct Current {
     pub applied: BTreeMap<String, LastApplied>,
     /// What AWS says of the domain; none: what its manifest says.
     pub facts: BTreeMap<String, DomainFacts>,
+    /// What the security plugin of a domain has, where it was read.
+    pub security: BTreeMap<String, SecurityConfig>,
     /// Whether principals exist, as far as it was asked.
     pub principals: BTreeMap<EntityArn, evidence::Existence>,
     /// Grants of the cluster that cannot be parsed.
@@ -95,6 +103,7 @@ pub fn plan(manifests: &Manifests, current: &Current, now: Timestamp) -> Report 
     for unusable in &manifests.unusable_grants {
         let (namespace, name) = unusable.grant.clone();
         let refused = Refused {
+            kind: "DomainAccess",
             namespace,
             name,
             reason: Reason::InvalidSpec.as_str(),
@@ -169,7 +178,9 @@ fn one(
 /// puts on it.
 fn labels(manifests: &Manifests) -> NamespaceLabels {
     let mut labels = manifests.labels.clone();
-    for (namespace, _) in manifests.grants.keys() {
+    let grants = manifests.grants.keys().map(|(namespace, _)| namespace);
+    let definitions = manifests.definitions.keys().map(|key| &key.namespace);
+    for namespace in grants.chain(definitions) {
         let labels = labels.entry(namespace.clone()).or_default();
         labels.insert("kubernetes.io/metadata.name".to_owned(), namespace.clone());
     }
@@ -265,6 +276,12 @@ pub struct World {
     pub plan: Plan,
     /// The files that grants came from.
     pub files: BTreeMap<GrantKey, String>,
+    /// What the security plugin has, where it was read.
+    pub security: Option<SecurityConfig>,
+    /// What objects define in it; as if it had nothing else, where it was not read.
+    pub definitions: DefinitionPlan,
+    /// The files that those objects came from.
+    pub definition_files: BTreeMap<DefinitionKey, String>,
 }
 
 /// Returns the grants that name a domain, with a UID, and where each came from.
@@ -337,6 +354,9 @@ pub fn world(domain: Domain, manifests: &Manifests, current: &Current, now: Time
     evidence::judge_principals(&mut verdicts, &domain.account, &current.principals);
 
     let held = verdict::held(&objects, &domain, facts, &accounts);
+    let security = current.security.get(&domain.name);
+    let known = (manifests, security);
+    let (definitions, definition_files) = definitions(&domain, facts, known, &labels);
     let observed = current.policies.get(&domain.name);
     let observed = observed.cloned().unwrap_or_default();
     let annotations = metadata.and_then(|it| it.annotations.as_ref());
@@ -351,6 +371,9 @@ pub fn world(domain: Domain, manifests: &Manifests, current: &Current, now: Time
     });
     World {
         files: files.collect(),
+        definitions,
+        definition_files,
+        security: security.cloned(),
         facts,
         verdicts,
         held,
@@ -361,6 +384,31 @@ pub fn world(domain: Domain, manifests: &Manifests, current: &Current, now: Time
     }
 }
 
+/// Decides about everything that objects define on a domain. Where it is not known what the plugin
+/// has beside, its own action groups are.
+fn definitions(
+    domain: &Domain,
+    facts: DomainFacts,
+    (manifests, security): (&Manifests, Option<&SecurityConfig>),
+    labels: &NamespaceLabels,
+) -> (DefinitionPlan, BTreeMap<DefinitionKey, String>) {
+    let of_domain = || {
+        let all = manifests.definitions.values();
+        all.filter(|it| it.object.domain == domain.name)
+    };
+    let all: Vec<Definition> = of_domain().map(|it| it.object.definition.clone()).collect();
+    let nothing = SecurityConfig::default();
+    let engine = Engine::default();
+    let observed = security.unwrap_or(&nothing);
+    let rules = Rules::new(domain, facts.fine_grained, engine, observed, labels, &all);
+    let judged = all
+        .iter()
+        .map(|it| (it.key.clone(), rules.judge(it.clone())));
+    let plan = definition::plan::plan(&judged.collect(), &rules, None, true, 0);
+    let files = of_domain().map(|it| (it.object.definition.key.clone(), it.file.clone()));
+    (plan, files.collect())
+}
+
 fn domain_report(world: World) -> DomainReport {
     let World {
         domain,
@@ -369,6 +417,8 @@ fn domain_report(world: World) -> DomainReport {
         observed,
         last,
         plan,
+        definitions,
+        definition_files,
         ..
     } = world;
     let writes = plan.policy.is_some();
@@ -420,6 +470,7 @@ fn domain_report(world: World) -> DomainReport {
             _ => {}
         }
     }
+    add_definitions(&mut report, &definitions, &definition_files);
     let removals = plan.identity_removals.into_iter();
     report.identity_removals = removals
         .map(|(role_arn, policy_name)| RemovedPolicy {
@@ -444,6 +495,36 @@ fn domain_report(world: World) -> DomainReport {
     report
 }
 
+/// Reports what objects define in the security plugin, and what of it is refused.
+fn add_definitions(
+    report: &mut DomainReport,
+    definitions: &DefinitionPlan,
+    files: &BTreeMap<DefinitionKey, String>,
+) {
+    for (key, outcome) in &definitions.outcomes {
+        match outcome {
+            DefinitionOutcome::Defined { entity, .. } => report.definitions.push(Defined {
+                kind: key.object_kind(),
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+                entity: entity.clone(),
+            }),
+            DefinitionOutcome::Refused(rejection, _) => {
+                let file = files.get(key);
+                report.refused.push(Refused {
+                    kind: key.object_kind(),
+                    namespace: key.namespace.clone(),
+                    name: key.name.clone(),
+                    reason: rejection.reason.as_str(),
+                    message: rejection.to_string(),
+                    file: file.cloned().unwrap_or_default(),
+                });
+            }
+            DefinitionOutcome::Deleting => {}
+        }
+    }
+}
+
 /// Returns the statements of unknown meaning, or of none, that are not in the planned policy any more.
 fn dropped<'a>(
     observed: &'a Document,
@@ -462,6 +543,7 @@ fn dropped<'a>(
 
 fn refused(key: &GrantKey, rejection: &Rejection, file: &str) -> Refused {
     Refused {
+        kind: "DomainAccess",
         namespace: key.namespace.clone(),
         name: key.name.clone(),
         reason: rejection.reason.as_str(),

@@ -80,6 +80,13 @@ fn render_domain(out: &mut String, name: &str, domain: &DomainReport) -> Result 
             removed.policy_name, removed.role_arn
         )?;
     }
+    for defined in &domain.definitions {
+        writeln!(
+            out,
+            "{} {}/{} defines {}",
+            defined.kind, defined.namespace, defined.name, defined.entity
+        )?;
+    }
     warnings(out, &domain.warnings)?;
     for note in &domain.notes {
         writeln!(out, "note: {note}")?;

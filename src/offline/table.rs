@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Color, Style};
 
 use super::explain::{Answer, Matrix};
 use super::lint::{Placed, Report};
+use crate::policy::fine_grained::{self, evaluate::Filters};
 use crate::policy::lint::Severity;
 use crate::policy::matrix::Row;
 
@@ -16,6 +17,49 @@ const UNKNOWN: Style = Style::new().fg_color(Some(Color::Ansi(AnsiColor::Yellow)
 
 /// The names of the columns.
 pub(super) const COLUMNS: [&str; 7] = ["WHO", "EFFECT", "LEVEL", "PATHS", "FROM", "UNTIL", "BY"];
+
+/// The names of the columns of the second table: who has which role of the security plugin.
+pub(super) const ROLE_COLUMNS: [&str; 6] =
+    ["WHO", "ROLE", "INDEXES", "CLUSTER", "TENANTS", "KEPT BACK"];
+
+/// Returns the cells of a line of the second table; a cell may have several items.
+pub(super) fn role_cells(row: &fine_grained::matrix::Row) -> [Vec<String>; 6] {
+    let role = if row.exists {
+        row.role.clone()
+    } else {
+        format!("{} (not there, or not read)", row.role)
+    };
+    let on = |patterns: &[String], actions: &[String]| {
+        format!("{}: {}", patterns.join(" "), actions.join(" "))
+    };
+    let indexes = row.indexes.iter().map(|it| on(&it.patterns, &it.actions));
+    let tenants = row.tenants.iter().map(|it| on(&it.patterns, &it.actions));
+    let filters = row.indexes.iter().map(|it| it.filters);
+    let kept = filters
+        .filter(|it| *it != Filters::default())
+        .map(kept_back);
+    [
+        vec![row.who.clone()],
+        vec![role],
+        indexes.collect(),
+        row.cluster.clone(),
+        tenants.collect(),
+        kept.collect(),
+    ]
+}
+
+/// Says what a role keeps back.
+fn kept_back(filters: Filters) -> String {
+    let parts = [
+        (filters.rows, "documents"),
+        (filters.fields, "fields"),
+        (filters.masked, "values"),
+    ];
+    let kept = parts.iter().filter(|(keeps, _)| *keeps);
+    kept.map(|(_, what)| *what)
+        .collect::<Vec<_>>()
+        .join(" and ")
+}
 
 /// Returns the cells of a line; a cell may have several items.
 pub(super) fn cells(row: &Row) -> [Vec<String>; 7] {
@@ -54,6 +98,17 @@ pub fn answer(answer: &Answer) -> String {
         "{style}{}{style:#}: {}",
         answer.decision, answer.why
     )];
+    for (name, half) in [
+        ("access policy", &answer.door),
+        ("fine-grained access control", &answer.permissions),
+    ] {
+        if let Some(half) = half {
+            lines.push(format!("  {name}: {}", half.decision));
+        }
+    }
+    for (role, filters) in answer.permissions.iter().flat_map(|half| &half.filters) {
+        lines.push(format!("  {role} keeps back {}", kept_back(*filters)));
+    }
     if !answer.statements.is_empty() {
         lines.push(format!("{HEADING}statements{HEADING:#}"));
     }
@@ -80,18 +135,31 @@ pub fn answer(answer: &Answer) -> String {
 /// Renders the matrix in columns, coloured; the caller strips the colours where they do not belong.
 #[must_use]
 pub fn matrix(matrix: &Matrix) -> String {
-    let head = COLUMNS.map(ToOwned::to_owned);
-    let lines: Vec<[String; 7]> = matrix
-        .rows
-        .iter()
-        .map(|row| cells(row).map(|items| printable(&items.join(", "))))
-        .collect();
+    let mut out = columns(COLUMNS, matrix.rows.iter().map(cells));
+    if matrix.rows.is_empty() {
+        out.push_str("the access policy allows nobody\n");
+    }
+    if !matrix.roles.is_empty() {
+        out.push('\n');
+        out += &columns(ROLE_COLUMNS, matrix.roles.iter().map(role_cells));
+    }
+    out
+}
+
+/// Renders lines in columns.
+fn columns<const N: usize>(
+    names: [&str; N],
+    lines: impl Iterator<Item = [Vec<String>; N]>,
+) -> String {
+    let head = names.map(ToOwned::to_owned);
+    let spelled = |cells: [Vec<String>; N]| cells.map(|items| printable(&items.join(", ")));
+    let lines: Vec<[String; N]> = lines.map(spelled).collect();
     let width = |column: usize| {
         let cells = lines.iter().chain([&head]).map(|line| &line[column]);
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
-    let line = |cells: &[String; 7]| {
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |cells: &[String; N]| {
         let cells = cells.iter().zip(&widths);
         let cells: Vec<String> = cells
             .map(|(cell, &width)| format!("{cell:width$}"))
@@ -103,9 +171,6 @@ pub fn matrix(matrix: &Matrix) -> String {
         let style = if row[1] == "Deny" { DENY } else { Style::new() };
         // Writing to a string cannot fail.
         _ = writeln!(out, "{style}{}{style:#}", line(row));
-    }
-    if lines.is_empty() {
-        out.push_str("the access policy allows nobody\n");
     }
     out
 }

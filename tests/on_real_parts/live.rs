@@ -36,7 +36,7 @@ kind: ClusterRole
 metadata: {name: viewer}
 rules:
   - apiGroups: [opensearch-access.io]
-    resources: [opensearchdomains, domainaccesses]
+    resources: [opensearchdomains, domainaccesses, domainroles, domaintenants, domainactiongroups]
     verbs: [list]
   - apiGroups: ['']
     resources: [namespaces]

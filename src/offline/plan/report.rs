@@ -27,6 +27,9 @@ pub struct DomainReport {
     pub removed: Vec<Value>,
     /// The grants that are not in it, and why.
     pub refused: Vec<Refused>,
+    /// What would be in the security plugin by the objects that define something there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub definitions: Vec<Defined>,
     /// What grants' authors should know although nothing is wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
@@ -71,9 +74,24 @@ pub struct DomainReport {
     pub file: String,
 }
 
-/// A grant that is refused.
+/// Something that an object defines in the security plugin.
+#[derive(Debug, Serialize)]
+pub struct Defined {
+    /// The object's kind.
+    pub kind: &'static str,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The name in the plugin.
+    pub entity: String,
+}
+
+/// A grant or a definition that is refused.
 #[derive(Debug, Serialize)]
 pub struct Refused {
+    /// Its kind.
+    pub kind: &'static str,
     /// Its namespace.
     pub namespace: String,
     /// Its name.

@@ -3,8 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{Viewer, manifest};
-use crate::common::operator::REGION;
+use crate::common::fake_aws::DomainOptions;
+use crate::common::gateway::authority;
+use crate::common::opensearch::shared_node;
 use crate::common::operator::scene::Scene;
+use crate::common::operator::{ACCOUNT, REGION, World};
 
 #[tokio::test]
 async fn a_grant_allows_and_its_revocation_denies() {
@@ -97,4 +100,58 @@ async fn a_grant_allows_and_its_revocation_denies() {
     // An identity policy of its own account may still allow it.
     assert_eq!(ask(&signed).await["decision"], "Unknown");
     viewer.only_read(&scene.world);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_halves_are_read_from_the_domain_itself() {
+    let options = DomainOptions::default().fine_grained();
+    let scene = Scene::in_world(World::shared().await, "explained-roles", options).await;
+    let scene = scene.with_node(shared_node().await, &["reader"]).await;
+    let entry = scene.consent(&json!({"securityRoles": ["explained-roles.*"]}));
+    scene.add_domain(&json!({"consent": [entry]})).await;
+    let role = scene.role("reader");
+    let spec = json!({"principals": [{"iamRole": {"arn": role}}],
+        "securityRoles": ["explained-roles.reader"]});
+    scene.grant("reader", &spec).await;
+    scene.until_ready(&["reader"]).await;
+
+    let mut viewer = Viewer::of(&scene).await;
+    let trusted = authority().display().to_string();
+    let question = [
+        "--domain-ca",
+        &trusted,
+        "-o",
+        "json",
+        "--action",
+        "es:ESHttpGet",
+    ];
+    let question = [&question[..], &["--principal", &role, "--path"]].concat();
+    let cluster = ["explain", "--cluster", "--domain", scene.name];
+    let alone = [
+        "explain",
+        "--live",
+        "--region",
+        REGION,
+        "--domain-name",
+        scene.name,
+    ];
+    // Who may not read the roles is told so, and of nothing else.
+    let said = viewer
+        .run([&cluster[..], &question[..], &["/x/_search"]].concat())
+        .await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.errors.contains("could not be read"), "{said:?}");
+    assert_eq!(said.json()["decision"], "Unknown", "{said:?}");
+
+    viewer.key = scene.world.aws().credentials(ACCOUNT);
+    for about in [&cluster[..], &alone[..]] {
+        for (path, decision) in [("/x/_search", "Allow"), ("/y/_search", "Deny")] {
+            let said = viewer.run([about, &question[..], &[path]].concat()).await;
+            assert_eq!((said.code, said.errors.as_str()), (0, ""), "{said:?}");
+            let answer = said.json();
+            assert_eq!(answer["decision"], decision, "{about:?} {path}: {answer:#}");
+            assert_eq!(answer["door"]["decision"], "Allow", "{answer:#}");
+            assert_eq!(answer["permissions"]["decision"], decision, "{answer:#}");
+        }
+    }
 }
