@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! world up     -> etcd, kube-apiserver, fake AWS -> DIR/env -> until Ctrl-C, then all gone
+//!                 (--opensearch: and a domain with a real OpenSearch node behind it)
 //! world policy -> the access policy that a domain of the fake AWS has now
+//! world ask    -> what the domain with a node answers to a role, or to its admin
 //! ```
 //!
 //! `DIR/env` appears in one piece when everything is ready, and is removed at the end: a script may
@@ -14,21 +16,31 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
-use common::{cluster::Cluster, fake_aws::FakeAws};
+use common::{
+    cluster::Cluster,
+    fake_aws::{Credentials, DomainOptions, FakeAws},
+    gateway::{Gateway, ask_at, authority, client_trusting},
+    opensearch::Node,
+};
 
 #[path = "../common"]
 mod common {
     pub(crate) mod cluster;
     pub(crate) mod connection;
     pub(crate) mod fake_aws;
+    pub(crate) mod gateway;
+    pub(crate) mod opensearch;
+    pub(crate) mod parts;
     pub(crate) mod process;
     pub(crate) mod tripwire;
 }
@@ -57,6 +69,23 @@ enum Command {
         /// Also applies the kinds in `crds/`.
         #[arg(long)]
         crds: bool,
+        /// Also starts an OpenSearch node, behind a domain with fine-grained access control.
+        #[arg(long)]
+        opensearch: bool,
+    },
+    /// Sends a signed request to the domain with a node, and prints what it answers.
+    Ask {
+        /// Who asks.
+        #[arg(value_enum)]
+        who: Who,
+        /// The method, such as `GET`.
+        method: String,
+        /// The path, such as `/logs/_search`.
+        path: String,
+        /// The body: JSON.
+        body: Option<String>,
+        #[command(flatten)]
+        place: Place,
     },
     /// Prints the access policy that a domain of the fake AWS has now.
     Policy {
@@ -68,10 +97,52 @@ enum Command {
     },
 }
 
+/// Who asks a domain.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Who {
+    /// The operator's own identity, which may do everything.
+    Admin,
+    /// A session of the demo's role.
+    Role,
+}
+
+/// Where the domain is, and who may ask it, as `DIR/env` of a world with a node says.
+#[derive(clap::Args)]
+struct Place {
+    #[arg(long, env = "DOMAIN_CA", hide = true)]
+    authority: PathBuf,
+    #[arg(long, env = "DEMO_ENDPOINT", hide = true)]
+    endpoint: String,
+    #[arg(long, env = "AWS_ACCESS_KEY_ID", hide = true)]
+    admin_key: String,
+    #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide = true)]
+    admin_secret: String,
+    #[arg(long, env = "DEMO_ROLE_ACCESS_KEY_ID", hide = true)]
+    role_key: String,
+    #[arg(long, env = "DEMO_ROLE_SECRET_ACCESS_KEY", hide = true)]
+    role_secret: String,
+    #[arg(long, env = "DEMO_ROLE_SESSION_TOKEN", hide = true)]
+    role_token: String,
+}
+
+/// The domain that has a node, where one is wanted.
+const LOGS: &str = "my-logs";
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Args::parse().command {
-        Command::Up { dir, crds } => up(&dir, crds).await,
+        Command::Up {
+            dir,
+            crds,
+            opensearch,
+        } => up(&dir, crds, opensearch).await,
+        Command::Ask {
+            who,
+            method,
+            path,
+            body,
+            place,
+        } => ask(who, place, &method, &path, body.as_deref()).await,
         Command::Policy { domain, endpoint } => print_policy(&domain, &endpoint),
     };
     match done {
@@ -84,7 +155,7 @@ async fn main() -> ExitCode {
 }
 
 /// Starts everything, and ends it when it is told to.
-async fn up(dir: &Path, crds: bool) -> Result<()> {
+async fn up(dir: &Path, crds: bool, opensearch: bool) -> Result<()> {
     // From the first moment on: a start that is interrupted cleans up too.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
@@ -101,12 +172,12 @@ async fn up(dir: &Path, crds: bool) -> Result<()> {
             eprintln!("==> {ended}: everything is stopped and removed");
             Ok(())
         }
-        failed = run(dir, crds) => failed,
+        failed = run(dir, crds, opensearch) => failed,
     }
 }
 
 /// Runs the world until it fails.
-async fn run(dir: &Path, crds: bool) -> Result<()> {
+async fn run(dir: &Path, crds: bool, opensearch: bool) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("failed to make {}", dir.display()))?;
     let lock = File::create(dir.join("lock"))?;
     if lock.try_lock().is_err() {
@@ -139,7 +210,16 @@ async fn run(dir: &Path, crds: bool) -> Result<()> {
         .user(USER)
         .domain(DOMAIN, REGION)
         .cluster(CLUSTER, REGION);
-    env.write(&cluster, &aws)?;
+    let gateway = if opensearch {
+        eprintln!("==> starting OpenSearch with its security plugin (6 s)");
+        let options = DomainOptions::default().fine_grained();
+        aws.account(ACCOUNT).domain_with(LOGS, REGION, options);
+        let node = Arc::new(Node::start().await);
+        Some(Gateway::open(&aws, LOGS, node).await)
+    } else {
+        None
+    };
+    env.write(&cluster, &aws, gateway.as_ref())?;
     print_usage(&env.0, &cluster, &aws);
     loop {
         cluster.ensure_alive()?;
@@ -152,9 +232,9 @@ struct EnvFile(PathBuf);
 
 impl EnvFile {
     /// Writes it in one piece: who sees it can use it.
-    fn write(&self, cluster: &Cluster, aws: &FakeAws) -> Result<()> {
+    fn write(&self, cluster: &Cluster, aws: &FakeAws, gateway: Option<&Gateway>) -> Result<()> {
         let (access_key_id, secret_access_key) = aws.credentials(ACCOUNT);
-        let variables = [
+        let mut variables = vec![
             (
                 "KUBECONFIG",
                 quoted(&cluster.kubeconfig().display().to_string()),
@@ -174,6 +254,21 @@ impl EnvFile {
                 ),
             ),
         ];
+        if let Some(gateway) = gateway {
+            let keys = aws.session(ACCOUNT, ROLE, "demo");
+            let token = keys.session_token.unwrap_or_default();
+            let authority = authority().display().to_string();
+            variables.extend([
+                ("DOMAIN_CA", quoted(&authority)),
+                ("DEMO_ENDPOINT", quoted(&gateway.endpoint())),
+                ("DEMO_ROLE_ACCESS_KEY_ID", quoted(&keys.access_key_id)),
+                (
+                    "DEMO_ROLE_SECRET_ACCESS_KEY",
+                    quoted(&keys.secret_access_key),
+                ),
+                ("DEMO_ROLE_SESSION_TOKEN", quoted(&token)),
+            ]);
+        }
         let unnamed = self.0.with_extension("new");
         let mut file = File::create(&unnamed)?;
         writeln!(file, "# Written by `world up`; gone when it ends.")?;
@@ -245,6 +340,39 @@ Logs: {etcd_log}
       {apiserver_log}
 Ctrl-C stops and removes all of it."
     );
+}
+
+/// Sends a request as an application would, and prints its status and the answer in short.
+async fn ask(who: Who, place: Place, method: &str, path: &str, body: Option<&str>) -> Result<()> {
+    let keys = match who {
+        Who::Admin => Credentials {
+            access_key_id: place.admin_key,
+            secret_access_key: place.admin_secret,
+            session_token: None,
+            expires: None,
+        },
+        Who::Role => Credentials {
+            access_key_id: place.role_key,
+            secret_access_key: place.role_secret,
+            session_token: Some(place.role_token),
+            expires: None,
+        },
+    };
+    let certificate = CertificateDer::from_pem_file(place.authority)?;
+    let client = client_trusting(certificate);
+    let (host, method) = (place.endpoint, method.parse()?);
+    let body: Value = body
+        .map(serde_json::from_str)
+        .transpose()?
+        .unwrap_or_default();
+    let (status, said) = ask_at(&client, &host, Some(&keys), REGION, method, path, &body).await;
+    let reasons = ["/error/reason", "/Message", "/hits/hits", "/result"];
+    let short = reasons
+        .iter()
+        .find_map(|it| said.pointer(it))
+        .unwrap_or(&said);
+    println!("HTTP {status}: {short}");
+    Ok(())
 }
 
 fn print_policy(domain: &str, endpoint: &str) -> Result<()> {
