@@ -189,7 +189,13 @@ impl World {
 
     /// Starts the operator with a log that does not slow it down.
     pub(crate) fn start_quiet_operator(&self) {
-        self.parts().start_operator_with("info");
+        self.parts().start_operator_with(&["--log", "info"]);
+    }
+
+    /// Starts the operator with less patience than in production for what cannot be revoked.
+    pub(crate) fn start_impatient_operator(&self) {
+        let options = ["--log", "debug", "--revocation-limit", "5s"];
+        self.parts().start_operator_with(&options);
     }
 
     /// Returns the process id of the operator.
@@ -364,12 +370,13 @@ impl Parts {
 
     /// One that is killed and started again is not to wait for its own lease.
     fn start_operator(&self) {
-        self.start_operator_with("debug");
+        self.start_operator_with(&["--log", "debug"]);
     }
 
-    fn start_operator_with(&self, log: &str) {
+    fn start_operator_with(&self, more: &[&str]) {
         let credentials = self.aws.credentials(ACCOUNT);
-        let mut options = vec!["--no-leader-election", "--log", log];
+        let mut options = vec!["--no-leader-election"];
+        options.extend(more);
         options.extend(IN_CLUSTER);
         let process = self.spawn("operator", credentials, &options);
         let before = self.operator().replace(process);

@@ -20,6 +20,7 @@ use crate::common::operator::{ACCOUNT, PATIENCE, REGION, World};
 
 mod defined;
 mod faults;
+mod lost;
 mod mapped;
 
 /// The security plugin's API.

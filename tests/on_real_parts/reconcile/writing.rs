@@ -136,6 +136,7 @@ async fn a_writer_that_undoes_each_write_is_not_fought_without_end() {
     scene.add_domain(&json!({"interval": "10m"})).await;
     scene.until_domain_says("True", "Reconciled").await;
     let theirs = [scene.allows(&[&scene.role("theirs")])];
+    scene.others_write(&theirs);
     let theirs = json!({"Version": "2012-10-17", "Statement": theirs}).to_string();
     scene.world.aws().domain(scene.name).undo_updates(&theirs);
     scene.grant_to("grant", &scene.role("a")).await;

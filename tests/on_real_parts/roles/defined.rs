@@ -10,15 +10,24 @@ fn place(kind: &str, name: &str) -> String {
 }
 
 impl Stage {
-    async fn defines(&self, kind: &str, name: &str, spec: &Value) {
+    pub(super) async fn defines(&self, kind: &str, name: &str, spec: &Value) {
+        self.try_define(kind, name, spec).await.unwrap();
+    }
+
+    pub(super) async fn try_define(
+        &self,
+        kind: &str,
+        name: &str,
+        spec: &Value,
+    ) -> Result<(), kube::Error> {
         let mut spec = spec.clone();
         spec["domainRef"] = json!({"name": self.scene.name});
         let manifest = json!({"apiVersion": "opensearch-access.io/v1alpha1", "kind": kind,
             "metadata": {"name": name, "namespace": self.scene.name}, "spec": spec});
-        self.scene.world.create(&manifest).await.unwrap();
+        self.scene.world.create(&manifest).await.map(drop)
     }
 
-    async fn change(&self, kind: &str, name: &str, spec: &Value) {
+    pub(super) async fn change(&self, kind: &str, name: &str, spec: &Value) {
         let change = json!({"spec": spec});
         let namespace = Some(self.scene.name);
         self.scene
@@ -27,13 +36,19 @@ impl Stage {
             .await;
     }
 
-    async fn undefine(&self, kind: &str, name: &str) {
+    pub(super) async fn undefine(&self, kind: &str, name: &str) {
         let api = self.scene.world.api(kind, Some(self.scene.name));
         api.delete(name, &DeleteParams::default()).await.unwrap();
     }
 
     /// Waits until a definition's `Ready` has a status and a reason; returns its message.
-    async fn until_told(&self, kind: &str, name: &str, status: &str, reason: &str) -> String {
+    pub(super) async fn until_told(
+        &self,
+        kind: &str,
+        name: &str,
+        status: &str,
+        reason: &str,
+    ) -> String {
         let look = async || {
             let object = self
                 .scene
@@ -53,7 +68,7 @@ impl Stage {
         self.scene.world.eventually(&what, PATIENCE, look).await
     }
 
-    async fn until_undefined(&self, kind: &str, name: &str) {
+    pub(super) async fn until_undefined(&self, kind: &str, name: &str) {
         let look = async || match self
             .scene
             .world
@@ -68,7 +83,7 @@ impl Stage {
     }
 
     /// Returns what the plugin has under a name; null if it has nothing.
-    async fn has(&self, kind: &str, name: &str) -> Value {
+    pub(super) async fn has(&self, kind: &str, name: &str) -> Value {
         let (status, answer) = self
             .as_admin(Method::GET, &place(kind, name), &Value::Null)
             .await;
@@ -86,7 +101,7 @@ impl Stage {
     }
 }
 
-fn reader(pattern: &str) -> Value {
+pub(super) fn reader(pattern: &str) -> Value {
     json!({"clusterPermissions": ["cluster_composite_ops_ro"],
         "indexPermissions": [{"indexPatterns": [pattern], "allowedActions": ["read"]}]})
 }
