@@ -27,6 +27,7 @@ mod common {
 mod flood;
 mod lane;
 mod report;
+mod revoked;
 mod scale;
 mod snapshot;
 mod sweep;
@@ -40,7 +41,9 @@ use report::Report;
 use tokio::task::LocalSet;
 
 /// The parts, in the order in which they are measured; the last two at the same time.
-const PARTS: [&str; 6] = ["scale", "burst", "poison", "flood", "idle", "sweep"];
+const PARTS: [&str; 7] = [
+    "scale", "burst", "poison", "flood", "revoked", "idle", "sweep",
+];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -61,15 +64,17 @@ async fn run() -> ExitCode {
         }
     }
     let wanted = |part: &str| chosen.is_empty() || chosen.iter().any(|it| it == part);
-    let [scale, burst, poison, flood, idle, sweep] = PARTS.map(|part| wanted(part).then_some(part));
+    let [scale, burst, poison, flood, revoked, idle, sweep] =
+        PARTS.map(|part| wanted(part).then_some(part));
     // A time says something only where nothing else runs, and the largest take the longest.
-    let [scale, poison, flood] =
-        [scale, poison, flood].map(|part| part.filter(|_| full || !chosen.is_empty()));
+    let [scale, poison, flood, revoked] =
+        [scale, poison, flood, revoked].map(|part| part.filter(|_| full || !chosen.is_empty()));
     let mut report = Report::default();
     report.append(measured(scale, scale::cold_start(full)).await);
     report.append(measured(burst, scale::burst()).await);
     report.append(measured(poison, scale::poison()).await);
     report.append(measured(flood, flood::run()).await);
+    report.append(measured(revoked, revoked::run()).await);
     let (idle, sweep) = tokio::join!(
         measured(idle, scale::idle()),
         measured(sweep, sweep::run(full))

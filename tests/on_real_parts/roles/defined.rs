@@ -306,11 +306,18 @@ async fn nobody_defines_more_than_the_ceiling_and_nothing_of_another() {
         spec
     };
     let all = json!([{"indexPatterns": ["*"], "allowedActions": ["read"]}]);
+    let acl = r#"{"terms": {"x": {"index": "another-acl", "id": "1", "path": "ids"}}}"#;
+    let elsewhere = json!([{"indexPatterns": [own], "allowedActions": ["read"], "dls": acl}]);
     let cases = [
         (
             "pattern",
             with("indexPermissions", all),
             "spec.indexPermissions[0].indexPatterns[0]",
+        ),
+        (
+            "lookup",
+            with("indexPermissions", elsewhere),
+            "spec.indexPermissions[0].dls",
         ),
         (
             "cluster",
@@ -507,4 +514,39 @@ async fn a_domain_of_elasticsearch_is_spoken_to_by_the_paths_that_it_has() {
     assert!(others.is_none() && !passed.is_empty(), "{others:?}");
     assert_eq!(stage.mapped("defined-es.r").await, BTreeSet::from([arn]));
     assert_ne!(stage.has("roles", "defined-es.r").await, Value::Null);
+}
+
+/// Why a ceiling bounds what a query looks up: the plugin lets whoever has it learn of an index that
+/// none of their roles lets them read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_looks_up_what_its_caller_may_not_read() {
+    let stage = Stage::shared("defined-lookup").await;
+    for (path, body) in [
+        ("/defined-lookup-acl/_doc/1", json!({"ids": [1]})),
+        ("/defined-lookup-own/_doc/1", json!({"x": 1})),
+        ("/defined-lookup-own/_doc/2", json!({"x": 2})),
+    ] {
+        let path = format!("{path}?refresh=true");
+        let (status, said) = stage.as_admin(Method::PUT, &path, &body).await;
+        assert!(status < 300, "{said}");
+    }
+    let mut spec = reader("defined-lookup-own");
+    spec["indexPermissions"][0]["dls"] =
+        json!(r#"{"terms": {"x": {"index": "defined-lookup-acl", "id": "1", "path": "ids"}}}"#);
+    stage.defines("DomainRole", "r", &spec).await;
+    let arn = stage.scene.role("reader");
+    stage.grant("reader", &arn, &["defined-lookup.r"]).await;
+    stage.scene.until_ready(&["reader"]).await;
+    let name = stage.scene.role_name("reader");
+    let keys = stage.scene.world.aws().session(ACCOUNT, &name, "s");
+    let search = async |index: &str| {
+        let path = format!("/{index}/_search");
+        let (gateway, nothing) = (&stage.gateway, Value::Null);
+        ask(gateway, Some(&keys), REGION, Method::GET, &path, &nothing).await
+    };
+    assert_eq!(search("defined-lookup-acl").await.0, 403);
+    let (status, said) = search("defined-lookup-own").await;
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(said["hits"]["total"]["value"], 1, "{said}");
+    assert_eq!(said["hits"]["hits"][0]["_source"]["x"], 1, "{said}");
 }
