@@ -53,6 +53,7 @@ mod mapped;
 pub mod observe;
 pub mod orphan;
 pub mod overdue;
+mod patience;
 pub mod quarantine;
 pub mod queue;
 pub mod reconcile;

@@ -23,13 +23,12 @@ use crate::aws::error::Error as AwsError;
 use crate::aws::identity;
 use crate::aws::session::{Clients, SessionError, SessionKey, Sessions};
 use crate::aws::supervisor::ReadOnly;
-use crate::kubernetes::record;
+use crate::kubernetes::record::{self, Recorded};
 use crate::offline::plan;
 use crate::policy::document::Document;
 use crate::policy::domain::Domain;
 use crate::policy::evidence::Existence;
 use crate::policy::fine_grained::entity::SecurityConfig;
-use crate::policy::ownership::LastApplied;
 use crate::runtime;
 use crate::security::client::{Connections, Plugin};
 
@@ -232,8 +231,13 @@ pub(super) async fn complete(
         .await;
     for (domain, record) in domains.iter().zip(records) {
         match record {
-            Ok(Some(last)) => _ = known.current.applied.insert(domain.name.clone(), last),
-            Ok(None) => {}
+            Ok(found) => {
+                let name = &domain.name;
+                let (applied, defined) = (found.policy, found.definitions);
+                let current = &mut known.current;
+                current.applied.extend(applied.map(|it| (name.clone(), it)));
+                current.defined.extend(defined.map(|it| (name.clone(), it)));
+            }
             Err(note) => known.notes.push(note),
         }
     }
@@ -266,6 +270,8 @@ pub(super) async fn complete(
                     .current
                     .facts
                     .insert(name.clone(), read.described.facts);
+                let engine = read.described.engine;
+                known.current.engines.insert(name.clone(), engine);
                 known.current.policies.insert(name.clone(), read.policy);
                 known.described.insert(name, read.described);
                 let named = plan::entities(&domain, &known.manifests, &known.current, now);
@@ -294,14 +300,14 @@ fn asks_for_roles(known: &Known, domain: &str) -> bool {
 async fn last_applied(
     cluster: Option<&(Client, &str)>,
     domain: &Domain,
-) -> Result<Option<LastApplied>, String> {
+) -> Result<Recorded, String> {
     let Some((client, namespace)) = cluster else {
-        return Ok(None);
+        return Ok(Recorded::default());
     };
     let assumed = "so statements that say what grants ask for count as the operator's";
     match record::read(client, namespace, &domain.name).await {
-        Ok(Some(last)) => Ok(Some(last)),
-        Ok(None) => Err(format!(
+        Ok(found) if found.policy.is_some() || found.definitions.is_some() => Ok(found),
+        Ok(_) => Err(format!(
             "{}: the operator has no record in namespace {namespace} (--operator-namespace), {assumed}",
             domain.name
         )),

@@ -15,6 +15,7 @@ use super::context::Context;
 use super::definers::Definer;
 use super::error::Error;
 use super::observe::{Cluster, Observed};
+use super::patience::Patience;
 use super::roles::{self, NotMapped, Secured};
 use super::withdrawn::Withdrawn;
 use crate::api::condition::{Reason, Statement, condition_type as ty};
@@ -77,7 +78,7 @@ pub(super) fn plan(
             definition.is_deleting |= cluster.is_deleting();
             rules.judge(definition)
         }
-        Err(_) if it.is_deleting() => Verdict::Gone,
+        Err(_) if it.is_deleting() || cluster.is_deleting() => Verdict::Gone,
         Err(_) => Verdict::Unreadable,
     };
     let definitions: Definitions = cluster
@@ -85,8 +86,12 @@ pub(super) fn plan(
         .iter()
         .map(|it| (it.key(), judge(it)))
         .collect();
-    let acknowledged = guard::acknowledged(cluster.object.annotations());
-    let mut plan = plan::plan(&definitions, &rules, last, cluster.is_fresh, acknowledged);
+    let seen = plan::Seen {
+        is_fresh: cluster.is_fresh,
+        unlisted: cluster.unlisted.clone(),
+        acknowledged: guard::acknowledged(cluster.object.annotations()),
+    };
+    let mut plan = plan::plan(&definitions, &rules, last, &seen);
     plan.withheld = kept.hold.clone().or(plan.withheld);
     plan
 }
@@ -101,7 +106,7 @@ pub(super) async fn define(
     domain: &Domain,
     cluster: &Cluster,
     observed: &mut Observed,
-    secured: &Secured,
+    (secured, patience): (&Secured, &Patience),
     (plan, policy): (DefinitionPlan, &Plan),
 ) -> Result<Defined, Error> {
     let forbidden = apply::forbidden(domain, policy);
@@ -149,15 +154,15 @@ pub(super) async fn define(
         let failed: Vec<_> = stream::iter(puts)
             .map(|(kind, entity, body)| async move {
                 let body = serde_json::Value::Object(body.clone());
-                let put = Box::pin(plugin.put(*kind, entity, &body)).await;
-                match put {
+                let put = Box::pin(plugin.put(*kind, entity, &body));
+                match patience.within(put).await {
                     Ok(()) => {
                         info!(domain = %domain.name, kind = kind.path(), name = %entity, "defined in the security plugin");
                         None
                     }
-                    Err(error) => {
-                        warn!(domain = %domain.name, kind = kind.path(), name = %entity, "failed to define: {error}");
-                        Some(((*kind, entity.clone()), NotMapped::of(&error)))
+                    Err(why) => {
+                        warn!(domain = %domain.name, kind = kind.path(), name = %entity, "failed to define: {}", why.message);
+                        Some(((*kind, entity.clone()), why))
                     }
                 }
             })
@@ -204,7 +209,7 @@ impl Defined {
         domain: &Domain,
         cluster: &Cluster,
         observed: &Observed,
-        secured: &Secured,
+        (secured, patience): (&Secured, &Patience),
         mut applied: Applied,
     ) -> Result<Applied, Error> {
         let (plan, kept) = (&self.plan, &mut applied.kept);
@@ -214,14 +219,14 @@ impl Defined {
         {
             // One after the other, and what names before what it names.
             for (kind, entity) in &plan.deletes {
-                match Box::pin(plugin.delete(*kind, entity)).await {
+                let deleted = Box::pin(plugin.delete(*kind, entity));
+                match patience.within(deleted).await {
                     Ok(()) => {
                         info!(domain = %domain.name, kind = kind.path(), name = %entity, "removed from the security plugin");
                     }
-                    Err(error) => {
-                        warn!(domain = %domain.name, kind = kind.path(), name = %entity, "failed to remove: {error}");
-                        let place = (*kind, entity.clone());
-                        self.failed.insert(place, NotMapped::of(&error));
+                    Err(why) => {
+                        warn!(domain = %domain.name, kind = kind.path(), name = %entity, "failed to remove: {}", why.message);
+                        self.failed.insert((*kind, entity.clone()), why);
                     }
                 }
             }
@@ -257,14 +262,29 @@ impl Defined {
         let undone: Vec<String> = undone.map(|it| it.uid.clone()).collect();
         self.recorded = by_uid(kept.definitions.as_ref());
         let before = by_uid(observed.kept.definitions.as_ref());
+        // Without a record nobody knows what an object defined, until the plugin was read.
+        let settled = matches!(secured, Secured::Known(..)) && self.removes && cluster.is_fresh;
+        let is_known = observed.kept.definitions.is_some() || settled || !secured.is_used();
         for it in &cluster.definers {
             let key = it.key();
             // Of those that do not say which domain they are for, only its own.
             let own = it.domain().is_some() || before.contains_key(&key.uid);
-            let left = self.recorded.contains_key(&key.uid);
-            if it.is_deleting() && it.is_held() && own && !left {
-                let note = format!("removed from domain {}", domain.name);
-                it.publish(context, "Removed", note).await;
+            let left = self.recorded.contains_key(&key.uid) || undone.contains(&key.uid);
+            if it.is_deleting() && it.is_held() && own && is_known && !left {
+                let entity = it.definition().map(|it| it.entity).unwrap_or_default();
+                let place = (key.kind, entity.clone());
+                let note = if plan.deletes.contains(&place) {
+                    format!(
+                        "{entity} is removed from the security plugin of domain {}",
+                        domain.name
+                    )
+                } else {
+                    format!(
+                        "let go; nothing of it is removed from the security plugin of domain {}",
+                        domain.name
+                    )
+                };
+                it.publish(context, "Released", note).await;
                 if let Err(error) = it.release(context).await {
                     warn!(namespace = %key.namespace, name = %key.name, "failed to let go: {error}");
                     self.unheld.insert(key);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::runtime::reflector::store::{Store, Writer, WriterDropped};
+use kube::runtime::reflector::store::{Store, Writer};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
@@ -216,17 +216,6 @@ pub struct Definers {
 }
 
 impl Definers {
-    /// Waits until every list is complete.
-    ///
-    /// # Errors
-    ///
-    /// Fails where a watch has ended.
-    pub async fn ready(&self) -> Result<(), WriterDropped> {
-        self.roles.wait_until_ready().await?;
-        self.tenants.wait_until_ready().await?;
-        self.action_groups.wait_until_ready().await
-    }
-
     /// Returns all of them.
     #[must_use]
     pub fn state(&self) -> Vec<Definer> {

@@ -4,11 +4,12 @@
 //! lost touch with etcd. That is good enough to tell that nothing need be done, and not good enough
 //! to write by: what was revoked would be granted again, and what was granted anew taken away.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use kube::ResourceExt;
 use kube::api::{Api, ListParams};
+use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::context::Context;
@@ -18,6 +19,7 @@ use super::guarded::Grant;
 use super::observe::{self, Cluster};
 use super::queue::NamespaceMeta;
 use crate::api::domain::OpenSearchDomain;
+use crate::policy::fine_grained::entity::EntityKind;
 
 /// How many objects the API server is asked for at a time.
 const PAGE: u32 = 500;
@@ -44,7 +46,7 @@ pub async fn cluster(
     let strays = seen.unreadable.iter().filter(|it| it.domain().is_none());
     let mut fresh = Cluster::new(seen.object.clone(), grants.chain(strays.cloned()));
     if with_definers || !seen.definers.is_empty() {
-        fresh.definers = definers(context, seen).await?;
+        (fresh.definers, fresh.unlisted) = definers(context, seen).await?;
     }
     fresh.labels.clone_from(&seen.labels);
     let mut consent = seen.object.spec.consent.iter();
@@ -75,32 +77,56 @@ pub async fn cluster(
     Ok(fresh)
 }
 
-async fn definers(context: &Context, seen: &Cluster) -> Result<Vec<Definer>, Error> {
-    let (client, name) = (&context.client, seen.object.name_any());
-    let own = ListParams::default().fields(&format!("spec.domainRef.name={name}"));
-    let (roles, tenants, groups) = (
-        Api::all(client.clone()),
-        Api::all(client.clone()),
-        Api::all(client.clone()),
-    );
+/// Lists what defines something; with the kinds of which there is no list, since somebody deleted
+/// them: that holds up nothing else.
+async fn definers(
+    context: &Context,
+    seen: &Cluster,
+) -> Result<(Vec<Definer>, BTreeSet<EntityKind>), Error> {
+    let name = seen.object.name_any();
     let (roles, tenants, groups) = futures::try_join!(
-        everything(&roles, own.clone()),
-        everything(&tenants, own.clone()),
-        everything(&groups, own),
-    )
-    .map_err(Error::kubernetes("list roles, tenants and action groups"))?;
-    let roles = roles.into_iter().map(|it| Definer::Role(Arc::new(it)));
-    let tenants = tenants.into_iter().map(|it| Definer::Tenant(Arc::new(it)));
-    let groups = groups
-        .into_iter()
-        .map(|it| Definer::ActionGroup(Arc::new(it)));
+        of_kind(context, &name, Definer::Role),
+        of_kind(context, &name, Definer::Tenant),
+        of_kind(context, &name, Definer::ActionGroup),
+    )?;
+    let mut unlisted = BTreeSet::new();
     // Those of which nobody can tell which domain they name are not selected: as they were seen.
     let strays = seen.definers.iter().filter(|it| it.domain().is_none());
-    Ok(roles
-        .chain(tenants)
-        .chain(groups)
-        .chain(strays.cloned())
-        .collect())
+    let mut all: Vec<Definer> = strays.cloned().collect();
+    for (kind, found) in [
+        (EntityKind::Role, roles),
+        (EntityKind::Tenant, tenants),
+        (EntityKind::ActionGroup, groups),
+    ] {
+        match found {
+            Some(found) => all.extend(found),
+            None => _ = unlisted.insert(kind),
+        }
+    }
+    Ok((all, unlisted))
+}
+
+/// Lists one kind of definitions of a domain; nothing where the cluster has no such kind.
+async fn of_kind<K>(
+    context: &Context,
+    domain: &str,
+    into: impl Fn(Arc<K>) -> Definer,
+) -> Result<Option<Vec<Definer>>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let api = Api::<K>::all(context.client.clone());
+    let own = ListParams::default().fields(&format!("spec.domainRef.name={domain}"));
+    match everything(&api, own).await {
+        Ok(found) => Ok(Some(
+            found.into_iter().map(|it| into(Arc::new(it))).collect(),
+        )),
+        // Of a kind that it does not know, it says so by this code alone.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(Error::kubernetes("list roles, tenants and action groups")(
+            error,
+        )),
+    }
 }
 
 /// Lists the selected objects of a kind, by pages of one snapshot. Without a resource version, which is how it

@@ -6,6 +6,7 @@ use super::apply::{self, Applied, Door};
 use super::context::Context;
 use super::error::Error;
 use super::observe::{Cluster, Observed};
+use super::patience::Patience;
 use super::reconcile::Decision;
 use super::roles::{self, NotMapped, Roles, Secured};
 use crate::api::condition::Reason;
@@ -33,7 +34,7 @@ pub(super) async fn map(
     domain: &Domain,
     cluster: &Cluster,
     observed: &mut Observed,
-    secured: &Secured,
+    (secured, patience): (&Secured, &Patience),
     (decision, plan): (&mut Decision, &mut Plan),
 ) -> Result<Mapped, Error> {
     let mapping = self::plan(decision, secured, observed, plan);
@@ -41,7 +42,7 @@ pub(super) async fn map(
     let mut unmapped = BTreeMap::new();
     if writes {
         let Observed { keeper, kept, .. } = observed;
-        let failed = secured.map(domain, &decision.grants, &mapping, keeper, kept);
+        let failed = secured.map(domain, &decision.grants, &mapping, patience, keeper, kept);
         unmapped = failed.await?;
     }
     let grants = said(decision, plan, &unmapped, writes);
@@ -67,7 +68,7 @@ impl Mapped {
         domain: &Domain,
         cluster: &Cluster,
         observed: &Observed,
-        secured: &Secured,
+        (secured, patience): (&Secured, &Patience),
         applied: Result<Applied, Error>,
     ) -> Result<Applied, Error> {
         let leads = !matches!(applied, Err(Error::Aws(AwsError::NotLeading { .. })));
@@ -81,7 +82,8 @@ impl Mapped {
         };
         let left = if leads && (self.writes || held) {
             let (keeper, kept) = (&observed.keeper, &mut kept);
-            let left = secured.unmap(domain, &self.plan, all, keeper, kept).await?;
+            let left = secured.unmap(domain, &self.plan, all, patience, keeper, kept);
+            let left = left.await?;
             if self.unmapped.is_empty() && left.is_empty() {
                 roles::tell(context, cluster, domain, &self.plan).await;
             }

@@ -1,7 +1,7 @@
 //! What is: the domain and its grants in the cluster, and the domain in AWS.
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ use crate::policy::canonical::is_unique_id;
 use crate::policy::document::Document;
 use crate::policy::domain::Domain;
 use crate::policy::evidence::{self, Existence};
+use crate::policy::fine_grained::entity::EntityKind;
 use crate::policy::ownership::LastApplied;
 use crate::policy::plan;
 use crate::policy::validate::GrantKey;
@@ -51,6 +52,8 @@ pub struct Cluster {
     pub unreadable: Vec<Arc<Grant>>,
     /// What defines something in its security plugin.
     pub definers: Vec<Definer>,
+    /// The kinds of these that the cluster has no more.
+    pub unlisted: BTreeSet<EntityKind>,
     /// The labels of all namespaces.
     pub labels: NamespaceLabels,
     /// Whether all of it was read past every cache, and may be written by.
@@ -74,6 +77,7 @@ impl Cluster {
             grants,
             unreadable,
             definers: Vec::new(),
+            unlisted: BTreeSet::new(),
             labels: NamespaceLabels::new(),
             is_fresh: false,
         }

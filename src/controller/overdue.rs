@@ -30,6 +30,7 @@ use super::observe::Cluster;
 use super::state::Keeper;
 use super::{finalizer, withdrawn};
 use crate::api::access::DomainAccess;
+use crate::api::definition::Removal;
 use crate::api::name::FINALIZER;
 use crate::policy::ownership::{AppliedGrant, LastApplied};
 
@@ -111,7 +112,10 @@ pub async fn let_go(context: &Context, cluster: &Cluster, now: Timestamp) -> Res
             .into_iter()
             .filter(|it| !kept.keeps(it, cluster))
             .collect();
-        let_go_definers(context, domain, &definers, &keeper).await?;
+        // Whoever may forbid it in one namespace must not decide about another's.
+        if let Err(error) = let_go_definers(context, domain, &definers, &keeper).await {
+            warn!(%domain, "failed to let go of definitions: {error}");
+        }
     }
     let unreadable: Vec<_> = cluster
         .unreadable
@@ -150,13 +154,16 @@ pub async fn let_go(context: &Context, cluster: &Cluster, now: Timestamp) -> Res
     if kept.state.as_ref() != Some(&state) {
         keeper.write(&kept, state).await?;
     }
+    let mut first = None;
     for grant in grants {
-        release(context, domain, grant.as_ref(), &overdue).await?;
+        let released = release(context, domain, grant.as_ref(), &overdue).await;
+        first = first.or(released.err());
     }
     for grant in others {
-        release(context, domain, grant.as_ref(), &overdue).await?;
+        let released = release(context, domain, grant.as_ref(), &overdue).await;
+        first = first.or(released.err());
     }
-    Ok(())
+    first.map_or(Ok(()), Err)
 }
 
 /// Lets go of the deleted definitions that have waited too long; what they defined is marked on the
@@ -179,9 +186,15 @@ async fn let_go_definers(
     // Of those that do not say which domain they are for, only its own.
     let own = |it: &&&Definer| it.domain().is_some() || recorded.contains(it.key().uid.as_str());
     let late: Vec<&Definer> = late.iter().filter(own).copied().collect();
-    let uids: BTreeSet<String> = late.iter().map(|it| it.key().uid).collect();
     for recorded in definitions.0.values_mut().flat_map(|it| it.values_mut()) {
-        recorded.released |= uids.contains(&recorded.uid);
+        let of = |it: &&&Definer| it.key().uid == recorded.uid;
+        let Some(definer) = late.iter().find(of) else {
+            continue;
+        };
+        recorded.released = true;
+        if let Ok(definition) = definer.definition() {
+            recorded.retain = definition.removal == Removal::Retain;
+        }
     }
     if kept
         .definitions
@@ -190,13 +203,16 @@ async fn let_go_definers(
     {
         keeper.write_definitions(&kept, definitions).await?;
     }
+    let mut first = None;
     for it in late {
         let key = it.key();
         warn!(%domain, namespace = %key.namespace, name = %key.name, "let go before what it defines was removed; that is done as soon as it can be");
-        context.metrics.overdue();
-        it.release(context).await?;
+        match it.release(context).await {
+            Ok(()) => context.metrics.overdue(),
+            Err(error) => _ = first.get_or_insert(error),
+        }
     }
-    Ok(())
+    first.map_or(Ok(()), Err)
 }
 
 /// Marks a grant on the record as let go; returns its UID if it was there, and so is not revoked.

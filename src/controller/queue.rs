@@ -65,7 +65,6 @@ impl Stores {
     pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
         self.domains.wait_until_ready().await?;
         self.grants.wait_until_ready().await?;
-        self.definitions.ready().await?;
         self.namespaces.wait_until_ready().await?;
         match &self.accounts {
             Some(accounts) => accounts.wait_until_ready().await,

@@ -12,6 +12,7 @@ use super::apply::{self, Applied, Door};
 use super::context::{Context, MISSING_FOR};
 use super::error::Error;
 use super::observe::Observed;
+use super::patience::Patience;
 use super::quarantine::tries::{Found, Tries};
 use super::queue::Domain as Guarded;
 use super::roles::{self, Secured};
@@ -209,20 +210,24 @@ async fn reconcile_domain(
     let unheld = hold(context, domain, cluster, &observed, both).await;
 
     // define roles and what they name (client), and map to them (client), before the door opens
+    let before = Patience::before_door(&plan);
     let what = (std::mem::take(&mut decision.defined), &plan);
-    let defining = defined::define(context, domain, cluster, &mut observed, &secured, what);
+    let plugin = (&secured, &before);
+    let defining = defined::define(context, domain, cluster, &mut observed, plugin, what);
     let mut defining = defining.await?;
     let both = (&mut decision, &mut plan);
-    let roles = mapped::map(domain, cluster, &mut observed, &secured, both).await?;
+    let roles = mapped::map(domain, cluster, &mut observed, plugin, both).await?;
     forget_unheld(&mut plan, observed.kept.state.as_ref(), &unheld);
 
     // apply (client)
     let applied = apply::apply(context, domain, cluster, &observed, &plan).await;
     // take from roles (client), whatever the door waits for
-    let unmapped = roles.unmap(context, domain, cluster, &observed, &secured, applied);
+    let after = Patience::after_door();
+    let plugin = (&secured, &after);
+    let unmapped = roles.unmap(context, domain, cluster, &observed, plugin, applied);
     let applied = unmapped.await?;
     // remove what is defined no more (client)
-    let removed = defining.remove(context, domain, cluster, &observed, &secured, applied);
+    let removed = defining.remove(context, domain, cluster, &observed, plugin, applied);
     let mut applied = removed.await?;
 
     // where AWS refuses the policy, find out for whom (client)

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::apply::publish;
 use super::context::Context;
 use super::observe::{Cluster, Observed};
+use super::patience::Patience;
 use super::state::{Keeper, Kept};
 use crate::api::condition::Reason;
 use crate::api::domain::PolicyMode;
@@ -235,6 +236,7 @@ impl Secured {
         domain: &Domain,
         grants: &BTreeMap<GrantKey, Verdict>,
         plan: &MappingPlan,
+        patience: &Patience,
         keeper: &Keeper,
         kept: &mut Kept,
     ) -> Result<BTreeMap<GrantKey, NotMapped>, super::error::Error> {
@@ -246,10 +248,10 @@ impl Secured {
         }
         let failed: BTreeMap<&String, NotMapped> = stream::iter(&plan.adds)
             .map(|(role, entries)| async move {
-                let added = Box::pin(mapping::add(plugin, role, entries)).await;
-                let error = added.err()?;
-                warn!(domain = %domain.name, %role, "failed to map to a role: {error}");
-                Some((role, NotMapped::of(&error)))
+                let added = Box::pin(mapping::add(plugin, role, entries));
+                let why = patience.within(added).await.err()?;
+                warn!(domain = %domain.name, %role, "failed to map to a role: {}", why.message);
+                Some((role, why))
             })
             .buffer_unordered(WRITES)
             .filter_map(async |failed| failed)
@@ -276,6 +278,7 @@ impl Secured {
         domain: &Domain,
         plan: &MappingPlan,
         all_mapped: bool,
+        patience: &Patience,
         keeper: &Keeper,
         kept: &mut Kept,
     ) -> Result<BTreeSet<String>, super::error::Error> {
@@ -284,9 +287,9 @@ impl Secured {
         };
         let failed: BTreeSet<&String> = stream::iter(&plan.removes)
             .map(|(role, (entries, with_mapping))| async move {
-                let removed = Box::pin(mapping::remove(plugin, role, entries, *with_mapping)).await;
-                let error = removed.err()?;
-                warn!(domain = %domain.name, %role, "failed to take from a role: {error}");
+                let removed = Box::pin(mapping::remove(plugin, role, entries, *with_mapping));
+                let why = patience.within(removed).await.err()?;
+                warn!(domain = %domain.name, %role, "failed to take from a role: {}", why.message);
                 Some(role)
             })
             .buffer_unordered(WRITES)

@@ -45,38 +45,29 @@ pub struct Kept {
     /// The state of what objects define in the security plugin; none was kept yet without it.
     pub definitions: Option<AppliedDefinitions>,
     version: Option<String>,
+    /// The version of the map of definitions.
+    definitions_version: Option<String>,
 }
 
 impl Kept {
-    fn of(states: States, version: Option<String>) -> Self {
-        let States {
-            policy: state,
-            security,
-            definitions,
-        } = states;
+    /// Takes over what a map holds by now.
+    fn with(&self, states: States, version: Option<String>) -> Self {
         Self {
-            state,
-            security,
-            definitions,
+            state: states.policy,
+            security: states.security,
             version,
-        }
-    }
-
-    fn states(&self) -> States {
-        States {
-            policy: self.state.clone(),
-            security: self.security.clone(),
-            definitions: self.definitions.clone(),
+            ..self.clone()
         }
     }
 }
 
-/// The place of a domain's state.
+/// The place of a domain's state: one map for what access rests on, and one for what objects define.
 #[derive(Clone)]
 pub struct Keeper {
     maps: Api<ConfigMap>,
     namespace: String,
     name: String,
+    definitions_name: String,
 }
 
 impl Keeper {
@@ -87,29 +78,41 @@ impl Keeper {
             maps: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
             name: record::name(domain),
+            definitions_name: record::definitions_name(domain),
         }
     }
 
     /// Reads the state, past every cache.
     pub async fn read(&self) -> Result<Kept, Error> {
-        let found = self.maps.get_opt(&self.name).await;
-        let Some(map) = found.map_err(|error| Error::Kubernetes("read", Box::new(error)))? else {
-            return Ok(Kept::default());
+        let read = async |name: &str| {
+            let found = self.maps.get_opt(name).await;
+            found.map_err(|error| Error::Kubernetes("read", Box::new(error)))
         };
-        let states = record::parse(&map).map_err(|_| self.unreadable())?;
-        Ok(Kept::of(states, map.metadata.resource_version))
+        let (map, definitions) =
+            futures::try_join!(read(&self.name), read(&self.definitions_name))?;
+        let mut kept = Kept::default();
+        if let Some(map) = map {
+            let states = record::parse(&map).map_err(|_| self.unreadable(&self.name))?;
+            kept = kept.with(states, map.metadata.resource_version);
+        }
+        if let Some(map) = definitions {
+            let found = record::parse_definitions(&map);
+            let found = found.map_err(|_| self.unreadable(&self.definitions_name))?;
+            kept.definitions = Some(found);
+            kept.definitions_version = map.metadata.resource_version;
+        }
+        Ok(kept)
     }
 
-    fn unreadable(&self) -> Error {
-        Error::Unreadable(format!("{}/{}", self.namespace, self.name))
+    fn unreadable(&self, name: &str) -> Error {
+        Error::Unreadable(format!("{}/{name}", self.namespace))
     }
 
     /// Writes the state of the access policy, if nobody else did since it was read.
     pub async fn write(&self, kept: &Kept, state: LastApplied) -> Result<Kept, Error> {
-        let policy = Some(state);
         let states = States {
-            policy,
-            ..kept.states()
+            policy: Some(state),
+            security: kept.security.clone(),
         };
         self.keep(kept, states).await
     }
@@ -120,10 +123,9 @@ impl Keeper {
         kept: &Kept,
         security: AppliedSecurity,
     ) -> Result<Kept, Error> {
-        let security = Some(security);
         let states = States {
-            security,
-            ..kept.states()
+            policy: kept.state.clone(),
+            security: Some(security),
         };
         self.keep(kept, states).await
     }
@@ -134,16 +136,22 @@ impl Keeper {
         kept: &Kept,
         definitions: AppliedDefinitions,
     ) -> Result<Kept, Error> {
-        let definitions = Some(definitions);
-        let states = States {
-            definitions,
-            ..kept.states()
-        };
-        self.keep(kept, states).await
+        let name = &self.definitions_name;
+        let text = serde_json::to_string(&definitions).map_err(|_| self.unreadable(name))?;
+        let data = BTreeMap::from([(DEFINITIONS_KEY.to_owned(), text)]);
+        let version = self
+            .put(name, kept.definitions_version.as_ref(), data)
+            .await?;
+        Ok(Kept {
+            definitions: Some(definitions),
+            definitions_version: version,
+            ..kept.clone()
+        })
     }
 
     async fn keep(&self, kept: &Kept, all: States) -> Result<Kept, Error> {
-        let text = |it: Result<String, serde_json::Error>| it.map_err(|_| self.unreadable());
+        let name = &self.name;
+        let text = |it: Result<String, serde_json::Error>| it.map_err(|_| self.unreadable(name));
         let mut data = BTreeMap::new();
         if let Some(state) = &all.policy {
             data.insert(KEY.to_owned(), text(serde_json::to_string(state))?);
@@ -151,17 +159,22 @@ impl Keeper {
         if let Some(state) = &all.security {
             data.insert(SECURITY_KEY.to_owned(), text(serde_json::to_string(state))?);
         }
-        if let Some(state) = &all.definitions {
-            data.insert(
-                DEFINITIONS_KEY.to_owned(),
-                text(serde_json::to_string(state))?,
-            );
-        }
+        let version = self.put(name, kept.version.as_ref(), data).await?;
+        Ok(kept.with(all, version))
+    }
+
+    /// Writes a map under the version that it was read with, and returns the one that it has then.
+    async fn put(
+        &self,
+        name: &str,
+        version: Option<&String>,
+        data: BTreeMap<String, String>,
+    ) -> Result<Option<String>, Error> {
         let map = ConfigMap {
             metadata: ObjectMeta {
-                name: Some(self.name.clone()),
+                name: Some(name.to_owned()),
                 namespace: Some(self.namespace.clone()),
-                resource_version: kept.version.clone(),
+                resource_version: version.cloned(),
                 labels: Some(BTreeMap::from([(
                     "app.kubernetes.io/managed-by".to_owned(),
                     FIELD_MANAGER.to_owned(),
@@ -175,16 +188,16 @@ impl Keeper {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let written = match kept.version {
-            Some(_) => self.maps.replace(&self.name, &parameters, &map).await,
+        let written = match version {
+            Some(_) => self.maps.replace(name, &parameters, &map).await,
             None => self.maps.create(&parameters, &map).await,
         };
         match written {
-            Ok(map) => Ok(Kept::of(all, map.metadata.resource_version)),
+            Ok(map) => Ok(map.metadata.resource_version),
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
                 Err(Error::Conflict)
             }
-            Err(kube::Error::Api(status)) if status.is_not_found() && kept.version.is_none() => {
+            Err(kube::Error::Api(status)) if status.is_not_found() && version.is_none() => {
                 Err(Error::NoNamespace(self.namespace.clone()))
             }
             // It was deleted under way: the next look adopts what stands.
@@ -195,10 +208,10 @@ impl Keeper {
 
     /// Puts the state of the access policy back to what it was; without one, there was none.
     pub async fn restore(&self, kept: &Kept, state: Option<LastApplied>) -> Result<Kept, Error> {
-        if state.is_some() || kept.security.is_some() || kept.definitions.is_some() {
+        if state.is_some() || kept.security.is_some() {
             let states = States {
                 policy: state,
-                ..kept.states()
+                security: kept.security.clone(),
             };
             return self.keep(kept, states).await;
         }
@@ -206,9 +219,10 @@ impl Keeper {
             resource_version: kept.version.clone(),
             uid: None,
         });
+        let gone = || kept.with(States::default(), None);
         match self.maps.delete(&self.name, &parameters).await {
-            Ok(_) => Ok(Kept::default()),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Kept::default()),
+            Ok(_) => Ok(gone()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(gone()),
             Err(kube::Error::Api(status)) if status.is_conflict() => Err(Error::Conflict),
             Err(error) => Err(Error::Kubernetes("put back", Box::new(error))),
         }
@@ -216,10 +230,13 @@ impl Keeper {
 
     /// Removes the state; that there is none is no error.
     pub async fn remove(&self) -> Result<(), Error> {
-        match self.maps.delete(&self.name, &DeleteParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(error) => Err(Error::Kubernetes("remove", Box::new(error))),
+        for name in [&self.name, &self.definitions_name] {
+            match self.maps.delete(name, &DeleteParams::default()).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(error) => return Err(Error::Kubernetes("remove", Box::new(error))),
+            }
         }
+        Ok(())
     }
 }

@@ -102,7 +102,12 @@ async fn define<K>(
 where
     K: Defines + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    for guarded in list::<K>(client, doing, kind).await? {
+    let objects = match list::<K>(client, doing, kind).await {
+        // There are grants without any of these.
+        Err(Error::NoKind(_)) => return Ok(()),
+        objects => objects?,
+    };
+    for guarded in objects {
         match guarded.0 {
             Ok(object) => {
                 let domain = domain(&object).name.clone();

@@ -24,6 +24,13 @@ pub fn name(domain: &str) -> String {
     format!("domain-state.{domain}")
 }
 
+/// Names the `ConfigMap` of what objects define in a domain's security plugin: whole bodies, which
+/// must not take the room of what access rests on.
+#[must_use]
+pub fn definitions_name(domain: &str) -> String {
+    format!("domain-definitions.{domain}")
+}
+
 /// What a `ConfigMap` holds: each state by itself, since any may be the first to be written.
 #[derive(Debug, Clone, Default)]
 pub struct States {
@@ -31,8 +38,6 @@ pub struct States {
     pub policy: Option<LastApplied>,
     /// That of the security plugin's mappings.
     pub security: Option<AppliedSecurity>,
-    /// That of what objects define in the security plugin.
-    pub definitions: Option<AppliedDefinitions>,
 }
 
 /// Reads the states out of their `ConfigMap`.
@@ -40,14 +45,19 @@ pub fn parse(map: &ConfigMap) -> Result<States, serde_json::Error> {
     let states = States {
         policy: state(map, KEY)?,
         security: state(map, SECURITY_KEY)?,
-        definitions: state(map, DEFINITIONS_KEY)?,
     };
-    let is_empty = states.policy.is_none() && states.security.is_none();
-    if is_empty && states.definitions.is_none() {
+    if states.policy.is_none() && states.security.is_none() {
         // A map that holds none was damaged.
         return serde_json::from_str::<LastApplied>("").map(|_| states);
     }
     Ok(states)
+}
+
+/// Reads what objects define out of its `ConfigMap`.
+pub fn parse_definitions(map: &ConfigMap) -> Result<AppliedDefinitions, serde_json::Error> {
+    let found = state(map, DEFINITIONS_KEY)?;
+    // A map that holds none was damaged.
+    found.map_or_else(|| serde_json::from_str(""), Ok)
 }
 
 fn state<S: DeserializeOwned>(map: &ConfigMap, key: &str) -> Result<Option<S>, serde_json::Error> {
@@ -55,19 +65,29 @@ fn state<S: DeserializeOwned>(map: &ConfigMap, key: &str) -> Result<Option<S>, s
     text.map(|text| serde_json::from_str(text)).transpose()
 }
 
-/// Reads a domain's state; `None` where the operator never wrote one.
-pub async fn read(
-    client: &Client,
-    namespace: &str,
-    domain: &str,
-) -> Result<Option<LastApplied>, Error> {
+/// What is on record of a domain; nothing where the operator never wrote any.
+#[derive(Debug, Clone, Default)]
+pub struct Recorded {
+    /// The state of the access policy.
+    pub policy: Option<LastApplied>,
+    /// The state of what objects define in the security plugin.
+    pub definitions: Option<AppliedDefinitions>,
+}
+
+/// Reads a domain's state.
+pub async fn read(client: &Client, namespace: &str, domain: &str) -> Result<Recorded, Error> {
     let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
-    let name = name(domain);
-    let found = maps
-        .get_opt(&name)
-        .await
-        .map_err(Error::of("read the operator's record"))?;
+    let (name, of_definitions) = (name(domain), definitions_name(domain));
+    let found = maps.get_opt(&name).await;
+    let found = found.map_err(Error::of("read the operator's record"))?;
     let damaged = |_| Error::Record(format!("{namespace}/{name}"));
     let states = found.map(|map| parse(&map).map_err(damaged)).transpose()?;
-    Ok(states.and_then(|states| states.policy))
+    let found = maps.get_opt(&of_definitions).await;
+    let found = found.map_err(Error::of("read the operator's record"))?;
+    let damaged = |_| Error::Record(format!("{namespace}/{of_definitions}"));
+    let definitions = found.map(|map| parse_definitions(&map).map_err(damaged));
+    Ok(Recorded {
+        policy: states.and_then(|states| states.policy),
+        definitions: definitions.transpose()?,
+    })
 }

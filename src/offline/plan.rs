@@ -23,7 +23,9 @@ use crate::api::domain::{DeletionPolicy, OpenSearchDomain, PolicyMode};
 use crate::policy::document::{Document, Statement};
 use crate::policy::domain::Domain;
 use crate::policy::fine_grained::definition::check::Rules;
-use crate::policy::fine_grained::definition::plan::{DefinitionPlan, Outcome as DefinitionOutcome};
+use crate::policy::fine_grained::definition::plan::{
+    AppliedDefinitions, DefinitionPlan, Outcome as DefinitionOutcome,
+};
 use crate::policy::fine_grained::definition::{self, Definition, DefinitionKey};
 use crate::policy::fine_grained::entity::{Engine, SecurityConfig};
 use crate::policy::ownership::LastApplied;
@@ -49,8 +51,12 @@ pub struct Current {
     pub policies: BTreeMap<String, Document>,
     /// What the operator wrote; none: the statements that say what the manifests ask for.
     pub applied: BTreeMap<String, LastApplied>,
+    /// What the operator defined in the security plugin, where its record was read.
+    pub defined: BTreeMap<String, AppliedDefinitions>,
     /// What AWS says of the domain; none: what its manifest says.
     pub facts: BTreeMap<String, DomainFacts>,
+    /// The engine of a domain, where AWS was asked.
+    pub engines: BTreeMap<String, Engine>,
     /// What the security plugin of a domain has, where it was read.
     pub security: BTreeMap<String, SecurityConfig>,
     /// Whether principals exist, as far as it was asked.
@@ -355,8 +361,7 @@ pub fn world(domain: Domain, manifests: &Manifests, current: &Current, now: Time
 
     let held = verdict::held(&objects, &domain, facts, &accounts);
     let security = current.security.get(&domain.name);
-    let known = (manifests, security);
-    let (definitions, definition_files) = definitions(&domain, facts, known, &labels);
+    let (definitions, definition_files) = definitions(&domain, facts, manifests, current, &labels);
     let observed = current.policies.get(&domain.name);
     let observed = observed.cloned().unwrap_or_default();
     let annotations = metadata.and_then(|it| it.annotations.as_ref());
@@ -389,7 +394,8 @@ pub fn world(domain: Domain, manifests: &Manifests, current: &Current, now: Time
 fn definitions(
     domain: &Domain,
     facts: DomainFacts,
-    (manifests, security): (&Manifests, Option<&SecurityConfig>),
+    manifests: &Manifests,
+    current: &Current,
     labels: &NamespaceLabels,
 ) -> (DefinitionPlan, BTreeMap<DefinitionKey, String>) {
     let of_domain = || {
@@ -398,13 +404,16 @@ fn definitions(
     };
     let all: Vec<Definition> = of_domain().map(|it| it.object.definition.clone()).collect();
     let nothing = SecurityConfig::default();
-    let engine = Engine::default();
-    let observed = security.unwrap_or(&nothing);
+    let engine = current.engines.get(&domain.name).copied();
+    let engine = engine.unwrap_or_default();
+    let observed = current.security.get(&domain.name).unwrap_or(&nothing);
+    let last = current.defined.get(&domain.name);
     let rules = Rules::new(domain, facts.fine_grained, engine, observed, labels, &all);
     let judged = all
         .iter()
         .map(|it| (it.key.clone(), rules.judge(it.clone())));
-    let plan = definition::plan::plan(&judged.collect(), &rules, None, true, 0);
+    let seen = definition::plan::Seen::default();
+    let plan = definition::plan::plan(&judged.collect(), &rules, last, &seen);
     let files = of_domain().map(|it| (it.object.definition.key.clone(), it.file.clone()));
     (plan, files.collect())
 }

@@ -102,14 +102,20 @@ pub(super) fn unknown<'a>(
     unknown
 }
 
+/// Tells whether too many of what is on record are gone to be believed.
+#[must_use]
+pub fn is_mass(gone: usize, recorded: usize) -> bool {
+    let many = gone > VANISHED_LIMIT || gone * 100 > recorded * VANISHED_PERCENT;
+    // One or two on record would hold at every hand-removed finalizer.
+    gone >= 2 && many
+}
+
 /// Withholds the revocation of grants whose objects are gone although nobody deleted them: a
 /// restored etcd, a deleted CRD and a lost permission to list all look like that.
 pub(super) fn mass_revocation(input: &Input<'_>) -> Option<Hold> {
     let recorded = input.last?.grants.len();
     let count = vanished(input).count();
-    let many = count > VANISHED_LIMIT || count * 100 > recorded * VANISHED_PERCENT;
-    // A domain of one or two grants would hold at every hand-removed finalizer.
-    if count < 2 || !many || count <= input.acknowledged_revocation {
+    if !is_mass(count, recorded) || count <= input.acknowledged_revocation {
         return None;
     }
     Some(Hold {

@@ -51,6 +51,12 @@ pub enum Error {
         /// The name that may be meant.
         nearest: Option<String>,
     },
+    /// A variable stands where a name has to be: what it says then, nobody can tell.
+    #[error("{name:?}: a variable cannot be a name")]
+    Named {
+        /// The name.
+        name: String,
+    },
     /// Nobody can tell what a query asks.
     #[error("a {name} query{} hides what it asks: write that query itself", within(.at))]
     Opaque {
@@ -127,6 +133,9 @@ fn query(node: &Node, at: &str, found: &mut Vec<String>) -> Result<(), Error> {
     if at.is_empty() && name == "query" {
         return Err(Error::Wrapped);
     }
+    if let Some(name) = variable_name(body) {
+        return Err(Error::Named { name });
+    }
     if !is_known(name) {
         return Err(Error::Unknown {
             name: name.clone(),
@@ -151,6 +160,18 @@ fn query(node: &Node, at: &str, found: &mut Vec<String>) -> Result<(), Error> {
     let indexes = lookups(name, members).into_iter();
     found.extend(indexes.map(str::to_owned));
     Ok(())
+}
+
+/// Finds a name that a variable is part of.
+fn variable_name(node: &Node) -> Option<String> {
+    match node {
+        Node::Object(members) => members.iter().find_map(|(name, node)| {
+            let named = name.contains("${").then(|| name.clone());
+            named.or_else(|| variable_name(node))
+        }),
+        Node::Array(items) => items.iter().find_map(variable_name),
+        Node::Text(_) | Node::Other => None,
+    }
 }
 
 /// Checks the queries that a query is made of.
@@ -275,6 +296,15 @@ mod tests {
                 &["shapes"],
             ),
             (
+                r#"{"terms": {"x": {"index": "one", "path": "p", "query":
+                    {"terms": {"y": {"index": "two", "id": "1", "path": "q"}}}}}}"#,
+                &["two", "one"],
+            ),
+            (
+                r#"{"terms": {"x": {"index": ${attr.jwt.i}, "id": "1", "path": "p"}}}"#,
+                &["?"],
+            ),
+            (
                 r#"{"more_like_this": {"like": [{"_index": "one", "_id": "1"}, "text"],
                     "unlike": {"_index": "two", "_id": "1"}}}"#,
                 &["one", "two"],
@@ -312,6 +342,10 @@ mod tests {
             (
                 r#"{"term": {"a": 1}, "match": {"b": 2}}"#,
                 "one query has to be, and there are 2: combine them with bool",
+            ),
+            (
+                r#"{"terms": {"x": {"${n:-index}": "acl", "id": "1", "path": "p"}}}"#,
+                "\"${n:-index}\": a variable cannot be a name",
             ),
             (
                 r#"{"bool": {"must": {"wrapper": {"query": "e30="}}}}"#,

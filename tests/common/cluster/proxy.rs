@@ -372,7 +372,8 @@ fn refusal(code: StatusCode, retry_after: Option<u32>) -> Response<Body> {
 /// Returns the domain that a call concerns, which has the name of its namespace.
 fn subject(call: &ApiCall) -> Option<&str> {
     if let Some(record) = call.name_of("configmaps") {
-        return record.strip_prefix("domain-state.");
+        let of_definitions = record.strip_prefix("domain-definitions.");
+        return record.strip_prefix("domain-state.").or(of_definitions);
     }
     call.name_of("opensearchdomains").or(call.namespace())
 }

@@ -454,6 +454,17 @@ async fn a_plugin_that_is_down_loses_no_definition_and_holds_up_none_for_good() 
         .until_told("DomainRole", "r", "False", "Throttled")
         .await;
     assert!(told.contains("503"), "{told}");
+    // However much waits for it, nobody's revocation does.
+    let gone = stage.scene.role("gone");
+    stage.scene.grant_to("gone", &gone).await;
+    stage.scene.until_ready(&["gone"]).await;
+    for number in 0..20 {
+        let name = format!("t{number}");
+        stage.defines("DomainTenant", &name, &json!({})).await;
+    }
+    stage.scene.delete_grant("gone").await;
+    stage.scene.until_gone("gone").await;
+    stage.scene.until_policy(&[]).await;
     stage.gateway.troubles().clear();
     stage
         .until_told("DomainRole", "r", "True", "Reconciled")

@@ -114,8 +114,17 @@ async fn what_goes_with_its_kind_is_held_until_an_admin_says_so() {
         .world
         .eventually("the kind is gone", PATIENCE, look)
         .await;
-    // Its watch finds nothing to watch any more.
+    // Its watch finds nothing to watch any more; everybody else is let in and out as before, also by
+    // an operator that never knew it.
     scene.world.let_it_be_refused();
+    let arn = scene.role("a");
+    scene.grant_to("grant", &arn).await;
+    scene.until_ready(&["grant"]).await;
+    scene.world.stop_operator().await;
+    scene.world.start_operator();
+    scene.delete_grant("grant").await;
+    scene.until_gone("grant").await;
+    scene.until_policy(&[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,11 +192,10 @@ async fn without_its_record_a_deleted_definition_is_removed_all_the_same() {
     }
     world.stop_operator().await;
     let records = world.api("ConfigMap", Some(OPERATOR_NAMESPACE));
-    let record = "domain-state.lost-record";
-    records
-        .delete(record, &DeleteParams::default())
-        .await
-        .unwrap();
+    for record in ["domain-state.lost-record", "domain-definitions.lost-record"] {
+        let parameters = DeleteParams::default();
+        records.delete(record, &parameters).await.unwrap();
+    }
     for name in ["goes", "stays"] {
         stage.undefine("DomainRole", name).await;
     }

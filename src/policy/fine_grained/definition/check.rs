@@ -102,6 +102,21 @@ impl<'a> Rules<'a> {
         found
     }
 
+    /// Returns all action groups, as they stand together with what is to stand.
+    fn all_groups(&self) -> BTreeMap<String, Group> {
+        let standing = self.observed.action_groups.iter();
+        let mut found: BTreeMap<String, Group> = standing
+            .map(|(name, entity)| (name.clone(), group(&entity.body)))
+            .collect();
+        for (name, (_, wanted)) in &self.groups {
+            let known = found.entry((*name).to_owned());
+            let known = known.or_insert_with(|| wanted.clone());
+            known.scope = wanted.scope;
+            known.actions.extend(wanted.actions.iter().cloned());
+        }
+        found
+    }
+
     /// Checks that a namespace may give the name that a definition has.
     fn may_be_named(&self, definition: &Definition) -> Result<(), Rejection> {
         let namespace = &definition.key.namespace;
@@ -142,7 +157,8 @@ impl<'a> Rules<'a> {
         let namespace = &definition.key.namespace;
         let limits = consent::limits(self.domain, namespace, self.labels.get(namespace))?;
         self.name(definition, limits)?;
-        let groups = self.groups_for(namespace);
+        // Whoever defines a group: what it permits is what naming it permits.
+        let groups = self.all_groups();
         let bounds = Bounds::of(limits, namespace);
         match definition.key.kind {
             EntityKind::ActionGroup => {

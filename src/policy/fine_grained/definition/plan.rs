@@ -1,6 +1,6 @@
 //! What is to be written and removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use crate::api::definition::{Adoption, Removal};
 use crate::api::name::ACKNOWLEDGE_REVOCATION;
 use crate::policy::Rejection;
 use crate::policy::fine_grained::entity::{Entity, EntityKind, SecurityConfig, means_the_same};
-use crate::policy::guard::Hold;
+use crate::policy::guard::{self, Hold};
 
 /// Something in the plugin that an object defines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -143,20 +143,40 @@ impl DefinitionPlan {
     }
 }
 
-/// So many definitions may vanish without their finalizer having run.
-const VANISHED_LIMIT: usize = 5;
+/// So many bytes the record of a domain's definitions may take: a `ConfigMap` holds 1 MiB, and what
+/// is to be and what was may both be on it.
+const RECORD_LIMIT: usize = 480 * 1024;
+
+/// How the objects were seen that a plan is made from.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Whether they were read for this very plan, past every cache: without that nothing is removed
+    /// for not being seen.
+    pub is_fresh: bool,
+    /// The kinds that could not be listed, since the cluster has them no more: nothing of theirs is
+    /// removed for not being seen.
+    pub unlisted: BTreeSet<EntityKind>,
+    /// How many may vanish at once.
+    pub acknowledged: usize,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            is_fresh: true,
+            unlisted: BTreeSet::new(),
+            acknowledged: 0,
+        }
+    }
+}
 
 /// Plans the definitions of one domain.
-///
-/// `is_fresh` says that the objects were read for this very plan, past every cache: without that
-/// nothing is removed for not being seen. `acknowledged` is how many may vanish at once.
 #[must_use]
 pub fn plan(
     definitions: &Definitions,
     rules: &Rules<'_>,
     last: Option<&AppliedDefinitions>,
-    is_fresh: bool,
-    acknowledged: usize,
+    seen: &Seen,
 ) -> DefinitionPlan {
     let none = AppliedDefinitions::default();
     let planner = Planner {
@@ -169,7 +189,7 @@ pub fn plan(
     planner.define(&mut plan);
     planner.keep(&mut plan);
     plan.intent = planner.last.clone();
-    planner.remove(&mut plan, is_fresh, acknowledged);
+    planner.remove(&mut plan, seen);
     planner.find(&mut plan);
     // What names goes before what it names.
     plan.deletes
@@ -207,6 +227,7 @@ impl Planner<'_> {
             .map(|it| ((it.key.kind, it.entity.as_str()), it))
             .collect();
         let mut wanted: BTreeMap<(EntityKind, &str), &Definition> = BTreeMap::new();
+        let mut size = 0;
         for definition in valid {
             let (kind, entity) = (definition.key.kind, &definition.entity);
             let place = (kind, entity.as_str());
@@ -226,9 +247,13 @@ impl Planner<'_> {
                     };
                     it.uid == definition.key.uid || !holder.is_some_and(|(_, it)| keeps(it))
                 });
+                let needs = size_of(definition);
                 if let Some(rule) = conflict(definition, standing, ours) {
                     refused(rule)
+                } else if size + needs > RECORD_LIMIT {
+                    Outcome::Refused(beyond(), None)
                 } else {
+                    size += needs;
                     wanted.insert((kind, entity), definition);
                     let same = |it: &Entity| means_the_same(&it.body, &definition.body);
                     Outcome::Defined {
@@ -305,21 +330,24 @@ impl Planner<'_> {
     }
 
     /// Decides about what is on record and asked for no more.
-    fn remove(&self, plan: &mut DefinitionPlan, is_fresh: bool, acknowledged: usize) {
+    fn remove(&self, plan: &mut DefinitionPlan, how: &Seen) {
         let seen: BTreeMap<&str, &Verdict> = self
             .definitions
             .iter()
             .map(|(key, verdict)| (key.uid.as_str(), verdict))
             .collect();
         let vanished = |it: &Recorded| !it.released && !seen.contains_key(it.uid.as_str());
-        let count = self.last.all().filter(|(_, _, it)| vanished(it)).count();
-        let believed = VANISHED_LIMIT.max(acknowledged);
-        let held = !is_fresh || count > believed;
-        plan.withheld = (count > believed).then(|| self.withheld(count));
+        let listed = |kind: EntityKind| !how.unlisted.contains(&kind);
+        let all = || self.last.all();
+        let count = all().filter(|(kind, _, it)| listed(*kind) && vanished(it));
+        let count = count.count();
+        let is_mass = guard::is_mass(count, all().count()) && count > how.acknowledged;
+        plan.withheld = is_mass.then(|| self.withheld(count));
         for (kind, entity, recorded) in self.last.all() {
             if plan.next.get(kind, entity).is_some() {
                 continue;
             }
+            let held = !how.is_fresh || is_mass || !listed(kind);
             if held && vanished(recorded) {
                 plan.next.insert(kind, entity.clone(), recorded.clone());
                 continue;
@@ -380,6 +408,21 @@ impl Planner<'_> {
 
 fn refused(rule: String) -> Outcome {
     Outcome::Refused(Rejection::new(Reason::Conflicted, "spec.name", rule), None)
+}
+
+/// Returns how many bytes a definition takes on the record.
+fn size_of(definition: &Definition) -> usize {
+    /// What JSON needs around a name, a UID and a body.
+    const AROUND: usize = 64;
+    let body = serde_json::to_string(&definition.body).unwrap_or_default();
+    // As it stands within the JSON of another text.
+    let quoted = body.len() + body.matches(['"', '\\']).count();
+    quoted + definition.entity.len() + definition.key.uid.len() + AROUND
+}
+
+fn beyond() -> Rejection {
+    let rule = "the operator's record of the domain has no room for another definition: make older ones smaller, or delete some";
+    Rejection::new(Reason::TooManyGrants, "spec", rule)
 }
 
 /// Says why what stands under a name keeps a definition from being written.

@@ -222,6 +222,12 @@ pub(super) fn embedded<'a>(name: &str, members: &'a [(String, Node)]) -> Vec<(St
                 fields.filter_map(|(field, it)| Some((format!("{field}.filter"), filter(it)?)));
             filters.collect()
         }
+        "terms" => {
+            let fields = members.iter();
+            let queries = fields
+                .filter_map(|(field, it)| Some((format!("{field}.query"), it.member("query")?)));
+            queries.collect()
+        }
         "hybrid" => {
             let filters = members.iter().filter(|(name, _)| name == "filter");
             filters.map(|(name, it)| (name.clone(), it)).collect()
@@ -232,9 +238,10 @@ pub(super) fn embedded<'a>(name: &str, members: &'a [(String, Node)]) -> Vec<(St
 
 /// Returns the indexes other than its own in which a query looks something up.
 pub(super) fn lookups<'a>(name: &str, members: &'a [(String, Node)]) -> Vec<&'a str> {
-    let text = |node: Option<&'a Node>| match node {
-        Some(Node::Text(text)) => Some(text.as_str()),
-        _ => None,
+    // What is no text is no name of an index: nothing covers it.
+    let text = |node: Option<&'a Node>| match node? {
+        Node::Text(text) => Some(text.as_str()),
+        _ => Some("?"),
     };
     let member = |name: &str| {
         let found = members.iter().find(|(it, _)| it == name);
@@ -266,7 +273,7 @@ pub(super) fn lookups<'a>(name: &str, members: &'a [(String, Node)]) -> Vec<&'a 
 
 /// Tells whether a query hides what it asks, so that nobody can tell what it reads.
 pub(super) fn is_opaque(name: &str) -> bool {
-    matches!(name, "agentic" | "template" | "wrapper")
+    matches!(name, "agentic" | "sltr" | "template" | "wrapper")
 }
 
 #[cfg(test)]

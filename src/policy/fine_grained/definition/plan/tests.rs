@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
@@ -34,7 +35,12 @@ impl Scene {
             .iter()
             .map(|it| (it.key.clone(), rules.judge(it.clone())));
         let last = Some(&self.last);
-        plan(&judged.collect(), &rules, last, is_fresh, acknowledged)
+        let seen = Seen {
+            is_fresh,
+            acknowledged,
+            ..Seen::default()
+        };
+        plan(&judged.collect(), &rules, last, &seen)
     }
 
     /// Plans, and takes the plan as done.
@@ -107,14 +113,14 @@ fn everything_that_is_written_or_removed_is_on_record_before() {
 #[test]
 fn what_vanishes_in_mass_stays_until_it_is_acknowledged() {
     let mut scene = Scene::new();
-    scene.settle(&many(VANISHED_LIMIT + 1));
+    scene.settle(&many(6));
     let plan = scene.plan(&[], true, 0);
     assert_eq!(plan.deletes.len(), 0);
     let said = plan.withheld.unwrap().message;
     assert!(said.contains("acknowledge-revocation=6"), "{said}");
     assert_eq!(scene.plan(&[], true, 6).deletes.len(), 6);
     // Few are believed, but not where the list may be old.
-    let one = many(VANISHED_LIMIT + 1).split_off(1);
+    let one = many(6).split_off(1);
     assert_eq!(scene.plan(&one, true, 0).deletes.len(), 1);
     let stale = scene.plan(&one, false, 0);
     assert_eq!((stale.deletes.len(), stale.next), (0, scene.last.clone()));
@@ -262,6 +268,30 @@ fn a_role_stays_whose_group_is_gone() {
 }
 
 #[test]
+fn a_role_goes_whose_group_is_anothers_by_now_and_permits_more() {
+    let mut scene = Scene::new();
+    let object = json!({"metadata": {"name": "logs"}, "spec": {"domainName": "logs",
+        "accountId": "111122223333", "region": "eu-west-1", "consent": [
+            {"namespaces": ["a"], "ceiling": {"access": "Read"}},
+            {"namespaces": ["b"], "ceiling": {"access": "ReadWrite"}}]}});
+    scene.domain = Domain::parse(&serde_json::from_value(object).unwrap()).unwrap();
+    // It stands, and no object defines it.
+    observed(&mut scene, "b.g", &["read"]);
+    let reader = role("a", &[], &["b.g"]);
+    assert!(is_defined(
+        &scene.settle(std::slice::from_ref(&reader)),
+        &reader
+    ));
+    let same = group("b", "b.g", &["read"]);
+    let plan = scene.settle(&[reader.clone(), same]);
+    assert!(plan.deletes.is_empty(), "{plan:?}");
+    let wider = group("b", "b.g", &["indices:*"]);
+    let plan = scene.settle(&[reader.clone(), wider]);
+    assert!(!is_defined(&plan, &reader), "{plan:?}");
+    assert_eq!(plan.deletes, [(EntityKind::Role, "a.r".to_owned())]);
+}
+
+#[test]
 fn what_is_broken_keeps_its_name_and_a_record_protects_its_own_object_alone() {
     let mut scene = Scene::new();
     let mut older = tenant("b", "z", "shared");
@@ -285,7 +315,7 @@ fn what_was_unreadable_goes_when_its_object_does() {
         let rules = Rules::new(&scene.domain, true, engine, &scene.observed, &labels, &all);
         let stays = (all[1].key.clone(), rules.judge(all[1].clone()));
         let judged = [(all[0].key.clone(), verdict), stays];
-        plan(&judged.into(), &rules, Some(&scene.last), true, 0)
+        plan(&judged.into(), &rules, Some(&scene.last), &Seen::default())
     };
     assert_eq!(plan(Verdict::Unreadable).deletes, []);
     let gone = plan(Verdict::Gone);
@@ -309,7 +339,7 @@ fn without_a_record_what_a_deleted_object_holds_goes_with_it() {
     let judged = all
         .iter()
         .map(|it| (it.key.clone(), rules.judge(it.clone())));
-    let lost = plan(&judged.clone().collect(), &rules, None, true, 0);
+    let lost = plan(&judged.clone().collect(), &rules, None, &Seen::default());
     let first = (EntityKind::Tenant, "a.t0".to_owned());
     assert_eq!(lost.deletes, [first]);
     assert_eq!(
@@ -320,7 +350,53 @@ fn without_a_record_what_a_deleted_object_holds_goes_with_it() {
     // A record that lacks it says that it is not ours.
     let none = AppliedDefinitions::default();
     assert_eq!(
-        plan(&judged.collect(), &rules, Some(&none), true, 0).deletes,
+        plan(&judged.collect(), &rules, Some(&none), &Seen::default()).deletes,
         []
+    );
+}
+
+#[test]
+fn two_of_five_are_many_and_one_is_not() {
+    let mut scene = Scene::new();
+    scene.settle(&many(5));
+    let left = |count: usize| many(5).split_off(5 - count);
+    assert_eq!(scene.plan(&left(4), true, 0).deletes.len(), 1);
+    let plan = scene.plan(&left(3), true, 0);
+    assert_eq!((plan.deletes.len(), plan.withheld.is_some()), (0, true));
+}
+
+#[test]
+fn of_a_kind_that_the_cluster_has_no_more_everything_stays() {
+    let mut scene = Scene::new();
+    scene.settle(&many(1));
+    let (labels, engine) = (BTreeMap::new(), Engine::default());
+    let rules = Rules::new(&scene.domain, true, engine, &scene.observed, &labels, &[]);
+    let seen = Seen {
+        unlisted: [EntityKind::Tenant].into(),
+        ..Seen::default()
+    };
+    let plan = plan(&BTreeMap::new(), &rules, Some(&scene.last), &seen);
+    assert!(!plan.changes(Some(&scene.last)), "{plan:?}");
+}
+
+#[test]
+fn what_the_record_has_no_room_for_is_refused_and_nothing_else() {
+    let mut scene = Scene::new();
+    let mut all = many(12);
+    for (number, it) in (0..).zip(&mut all) {
+        let long = "x".repeat(RECORD_LIMIT / 10);
+        it.body.insert("description".to_owned(), json!(long));
+        it.created = Timestamp::from_second(number).ok();
+    }
+    // The oldest comes last, and is first all the same.
+    all.reverse();
+    let plan = scene.settle(&all);
+    let text = serde_json::to_string(&plan.next).unwrap();
+    assert!(text.len() <= RECORD_LIMIT, "{}", text.len());
+    assert_eq!(plan.puts.len(), 9);
+    let refused = &plan.outcomes[&all[0].key];
+    assert!(
+        matches!(refused, Outcome::Refused(it, _) if it.reason == Reason::TooManyGrants),
+        "{refused:?}"
     );
 }
