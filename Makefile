@@ -33,9 +33,9 @@ plan: ## Show what the examples compile to, without a cluster.
 	@cargo build --locked --quiet --bin opensearch-access --example world
 	@"$(CARGO_TARGET_DIR)/debug/opensearch-access" plan -f deploy/examples || [ $$? = 2 ]
 
-world: ## Leave a real API server and a fake AWS running, and print how to use them.
-	@tests/world/prepare etcd kube-apiserver kubectl
-	@cargo run --locked --quiet --example world -- up --crds
+world: ## Leave a real API server, a fake AWS and OpenSearch running, and print how to use them.
+	@tests/world/prepare etcd kube-apiserver kubectl opensearch
+	@cargo run --locked --quiet --example world -- up --crds --opensearch
 
 crds: ## Regenerate crds/ from the types.
 	cargo run --locked --quiet -- crds --write crds

@@ -219,3 +219,60 @@ fn what_cannot_be_read_is_an_error() {
         assert_eq!(run(args.iter().copied(), "").code, 1, "{args:?}");
     }
 }
+
+#[test]
+fn what_names_a_role_or_a_domain_that_no_manifest_has_is_told() {
+    let domain = DOMAIN.replace(
+        "access: ReadWrite\n",
+        "access: ReadWrite\n        securityRoles: ['{{namespace}}.*']\n",
+    );
+    let domain = domain.replace("  consent:", "  fineGrainedAccess: {}\n  consent:");
+    let definition = |name: &str, domain: &str| {
+        format!(
+            "apiVersion: opensearch-access.io/v1alpha1\nkind: DomainRole\nmetadata: {{name: {name}, \
+             namespace: team-a}}\nspec:\n  domainRef: {{name: {domain}}}\n  indexPermissions:\n    \
+             - {{indexPatterns: [x], allowedActions: [read]}}\n"
+        )
+    };
+    let folder = Folder::new([
+        ("0.yaml", domain.as_str()),
+        (
+            "a.yaml",
+            &grant("a", "  access: Read\n  securityRoles: [team-a.reader]"),
+        ),
+        (
+            "b.yaml",
+            &grant("b", "  access: ReadWrite\n  securityRoles: [team-a.raeder]"),
+        ),
+        ("c.yaml", &definition("reader", "logs")),
+        ("d.yaml", &definition("other", "lgos")),
+    ]);
+    let said = lint(&folder, &[]);
+    let expected = [
+        [
+            "DomainAccess team-a/b",
+            "warning",
+            "RoleNotFound",
+            "spec.securityRoles[0]",
+        ],
+        [
+            "DomainRole team-a/other",
+            "warning",
+            "DomainNotFound",
+            "spec.domainRef.name",
+        ],
+    ];
+    let mut all = found(&said);
+    all.retain(|it| it[2] != "repeated");
+    assert_eq!(
+        all,
+        expected.map(|it| it.map(str::to_owned)),
+        "{}",
+        said.errors
+    );
+    let messages = said.json()["findings"].to_string();
+    assert!(
+        messages.contains("did you mean \\\"team-a.reader\\\"?"),
+        "{messages}"
+    );
+}

@@ -87,7 +87,7 @@ pub(super) struct AwsArgs {
     #[arg(long)]
     pub(super) own_identity: bool,
     /// A PEM file with authorities to trust domains' endpoints by, beside the machine's own.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "DOMAIN_CA", value_name = "FILE")]
     pub(super) domain_ca: Option<PathBuf>,
 }
 

@@ -266,6 +266,26 @@ async fn tell(
     (version, after): (Option<i32>, String),
     note: String,
 ) {
+    let of_policy = ("PolicyWritten", "Write");
+    tell_as(context, object, of_policy, (version, after), note).await;
+}
+
+/// Publishes that mappings of a domain's security plugin were changed.
+pub(super) async fn mapped(context: &Context, object: &OpenSearchDomain, note: String) {
+    let of_roles = ("RolesMapped", "Map");
+    tell_as(context, object, of_roles, (None, "roles".to_owned()), note).await;
+}
+
+async fn tell_as(
+    context: &Context,
+    object: &OpenSearchDomain,
+    (reason, action): (&str, &str),
+    (version, after): (Option<i32>, String),
+    note: String,
+) {
+    /// The API server refuses a longer note.
+    const NOTE_LIMIT: usize = 1_000;
+    let note = note.chars().take(NOTE_LIMIT).collect();
     let now = Timestamp::now();
     let text = |text: &str| Some(text.to_owned());
     let count = version.map_or_else(|| format!("{:x}", now.as_nanosecond()), |it| it.to_string());
@@ -274,8 +294,8 @@ async fn tell(
             name: Some(format!("{}.{count}.{after}", object.name_any())),
             ..ObjectMeta::default()
         },
-        action: text("Write"),
-        reason: text("PolicyWritten"),
+        action: text(action),
+        reason: text(reason),
         type_: text("Normal"),
         note: Some(note),
         event_time: Some(MicroTime(now)),

@@ -352,7 +352,13 @@ impl Defined {
             )
         };
         match outcome {
-            Outcome::Deleting => Vec::new(),
+            Outcome::Deleting(None) => Vec::new(),
+            Outcome::Deleting(Some(role)) => {
+                let message = format!(
+                    "it is removed from the security plugin once role {role} names it no more"
+                );
+                vec![Statement::fails(ty::READY, Reason::Pending, message)]
+            }
             // What it is checked by is not known.
             Outcome::Refused(Rejection { reason, .. }, _)
                 if *reason == Reason::InvalidSpec && secured.problem().is_some() =>
@@ -504,8 +510,9 @@ async fn tell(
     said: Vec<Statement>,
     now: Timestamp,
 ) -> bool {
-    // What is deleted is about to go.
-    if said.is_empty() || it.is_deleting() {
+    // What is deleted is about to go, unless it waits for something.
+    let waits = said.iter().any(|it| it.reason == Reason::Pending);
+    if said.is_empty() || it.is_deleting() && !waits {
         return true;
     }
     let told = it.show(context, name, said, now).await;

@@ -8,10 +8,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
-use kube::runtime::events::EventType;
 use tracing::{info, warn};
 
-use super::apply::publish;
+use super::audit;
 use super::context::Context;
 use super::observe::{Cluster, Observed};
 use super::patience::Patience;
@@ -367,7 +366,6 @@ pub async fn tell(context: &Context, cluster: &Cluster, domain: &Domain, plan: &
         domain = %domain.name, added, removed, %roles, grants = grants.join(","),
         "wrote role mappings ({})", EntityKind::Mapping.path()
     );
-    let note = format!("mapped {added} principals to roles and took {removed} from roles: {roles}");
-    let (type_, reason) = (EventType::Normal, "RolesMapped");
-    publish(context, &cluster.object, type_, reason, "Map", note).await;
+    let note = format!("mapped to roles: {added}, taken from roles: {removed} ({roles})");
+    audit::mapped(context, &cluster.object, note).await;
 }

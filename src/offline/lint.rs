@@ -3,19 +3,22 @@
 //! A grant's own rules need its domain: without that among the manifests they are not checked, and
 //! a warning says so.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::manifest::{Manifests, Sourced};
+use super::manifest::Manifests;
 use super::plan::{self, Current, World};
-use crate::api::access::DomainAccess;
 use crate::api::condition::Reason;
 use crate::policy::compile::Compiler;
 use crate::policy::domain::Domain;
 use crate::policy::fine_grained::definition::plan::Outcome as DefinitionOutcome;
+use crate::policy::fine_grained::definition::{DefinitionKey, prefix};
+use crate::policy::fine_grained::entity::EntityKind;
+use crate::policy::fine_grained::nearest::{nearest, suggestion};
 use crate::policy::lint::{self, Finding, Severity, Subject, UNUSABLE};
 use crate::policy::permission::Permissions;
 use crate::policy::plan::Outcome;
@@ -92,7 +95,13 @@ impl Report {
             }
         }
         for sourced in manifests.grants.values() {
-            self.add_stray(sourced, manifests);
+            let (object, domain) = (&sourced.object, &sourced.object.spec.domain_ref.name);
+            let object = of_grant(&GrantKey::of(object));
+            self.add_stray((&sourced.file, &object), domain, manifests);
+        }
+        for sourced in manifests.definitions.values() {
+            let (key, domain) = (&sourced.object.definition.key, &sourced.object.domain);
+            self.add_stray((&sourced.file, &of_definition(key)), domain, manifests);
         }
         self.findings.sort_unstable();
     }
@@ -120,23 +129,18 @@ impl Report {
         }
     }
 
-    /// Adds a grant whose domain is not there to check it against.
-    fn add_stray(&mut self, sourced: &Sourced<DomainAccess>, manifests: &Manifests) {
-        let name = &sourced.object.spec.domain_ref.name;
+    /// Adds an object whose domain is not there to check it against.
+    fn add_stray(&mut self, (file, object): (&str, &str), name: &str, manifests: &Manifests) {
         if manifests.domains.contains_key(name) || manifests.unusable_domains.contains_key(name) {
             return;
         }
         let message = format!(
-            "no OpenSearchDomain {name:?} is among the manifests, so the grant's rules were not checked: add the domain's manifest"
+            "no OpenSearchDomain {name:?} is among the manifests, so the object's rules were not checked: add the domain's manifest"
         );
         let place = "spec.domainRef.name";
         let rule = Reason::DomainNotFound.as_str();
         let finding = Finding::new(Severity::Warning, rule, place, message);
-        self.add(
-            &sourced.file,
-            &of_grant(&GrantKey::of(&sourced.object)),
-            finding,
-        );
+        self.add(file, object, finding);
     }
 
     fn add_world(&mut self, world: &World) {
@@ -161,10 +165,10 @@ impl Report {
             if let DefinitionOutcome::Refused(rejection, _) = outcome {
                 let file = world.definition_files.get(key);
                 let file = file.map(String::as_str).unwrap_or_default();
-                let object = format!("{} {}/{}", key.object_kind(), key.namespace, key.name);
-                self.add(file, &object, refused(rejection));
+                self.add(file, &of_definition(key), refused(rejection));
             }
         }
+        self.add_unknown_roles(world);
         let mut bodies = Compiler::new(&world.domain, world.facts);
         for (key, verdict) in &world.verdicts {
             if let Verdict::Valid(grant) = verdict {
@@ -192,6 +196,43 @@ impl Report {
         }
     }
 
+    /// Adds grants of roles that their namespace would define, and that no manifest does, while
+    /// nobody has asked the plugin.
+    fn add_unknown_roles(&mut self, world: &World) {
+        if world.security.is_some() {
+            return;
+        }
+        let outcomes = world.definitions.outcomes.iter();
+        let defined: BTreeSet<&str> = outcomes
+            .filter_map(|(key, outcome)| match outcome {
+                DefinitionOutcome::Defined { entity, .. } if key.kind == EntityKind::Role => {
+                    Some(entity.as_str())
+                }
+                _ => None,
+            })
+            .collect();
+        for (key, verdict) in &world.verdicts {
+            let Verdict::Valid(grant) = verdict else {
+                continue;
+            };
+            for (index, role) in grant.security_roles.iter().enumerate() {
+                let own = role.starts_with(&prefix(&key.namespace));
+                if !own || defined.contains(role.as_str()) {
+                    continue;
+                }
+                let meant = nearest(role, defined.iter().copied());
+                let message = format!(
+                    "no DomainRole among the manifests defines {role:?}{}; whether the security plugin has it, --live tells",
+                    suggestion(meant)
+                );
+                let place = format!("spec.securityRoles[{index}]");
+                let rule = Reason::RoleNotFound.as_str();
+                let finding = Finding::new(Severity::Warning, rule, place, message);
+                self.add_to_grant(world, key, finding);
+            }
+        }
+    }
+
     fn add_to_grant(&mut self, world: &World, key: &GrantKey, finding: Finding) {
         let file = world.files.get(key).map(String::as_str).unwrap_or_default();
         self.add(file, &of_grant(key), finding);
@@ -200,6 +241,10 @@ impl Report {
 
 fn of_domain(name: &str) -> String {
     format!("OpenSearchDomain {name}")
+}
+
+fn of_definition(key: &DefinitionKey) -> String {
+    format!("{} {}/{}", key.object_kind(), key.namespace, key.name)
 }
 
 fn of_grant(key: &GrantKey) -> String {

@@ -28,6 +28,7 @@ use crate::policy::fine_grained::definition::plan::{
 };
 use crate::policy::fine_grained::definition::{self, Definition, DefinitionKey};
 use crate::policy::fine_grained::entity::{Engine, SecurityConfig};
+use crate::policy::fine_grained::mapping;
 use crate::policy::ownership::LastApplied;
 use crate::policy::plan::{self, Input, Outcome, Plan};
 use crate::policy::service_account::{
@@ -35,7 +36,7 @@ use crate::policy::service_account::{
 };
 use crate::policy::validate::{DomainFacts, GrantKey, ServiceAccount, ValidatedGrant};
 use crate::policy::verdict::{self, NamespaceLabels, Verdict};
-use crate::policy::{Rejection, canonical, evidence, guard};
+use crate::policy::{Rejection, canonical, consent, evidence, guard};
 
 mod report;
 
@@ -104,6 +105,17 @@ pub fn plan(manifests: &Manifests, current: &Current, now: Timestamp) -> Report 
         };
         let rejection = Rejection::new(reason, "spec.domainRef.name", rule);
         let refused = refused(&GrantKey::of(&grant.object), &rejection, &grant.file);
+        domain.refused.push(refused);
+    }
+    for definition in manifests.definitions.values() {
+        let (name, key) = (&definition.object.domain, &definition.object.definition.key);
+        if manifests.domains.contains_key(name) || manifests.unusable_domains.contains_key(name) {
+            continue;
+        }
+        let rule = format!("no OpenSearchDomain {name:?} is among the manifests");
+        let rejection = Rejection::new(Reason::DomainNotFound, "spec.domainRef.name", rule);
+        let domain = report.domains.entry(name.clone()).or_default();
+        let refused = refused_definition(key, &rejection, &definition.file);
         domain.refused.push(refused);
     }
     for unusable in &manifests.unusable_grants {
@@ -362,6 +374,13 @@ pub fn world(domain: Domain, manifests: &Manifests, current: &Current, now: Time
     let held = verdict::held(&objects, &domain, facts, &accounts);
     let security = current.security.get(&domain.name);
     let (definitions, definition_files) = definitions(&domain, facts, manifests, current, &labels);
+    if let Some(config) = security.filter(|_| facts.fine_grained) {
+        let ahead = definitions.ahead(config);
+        mapping::judge_roles(&mut verdicts, &ahead, |grant, role| {
+            let namespace = &grant.key.namespace;
+            consent::names_role(&domain, namespace, labels.get(namespace), role)
+        });
+    }
     let observed = current.policies.get(&domain.name);
     let observed = observed.cloned().unwrap_or_default();
     let annotations = metadata.and_then(|it| it.annotations.as_ref());
@@ -519,18 +538,24 @@ fn add_definitions(
                 entity: entity.clone(),
             }),
             DefinitionOutcome::Refused(rejection, _) => {
-                let file = files.get(key);
-                report.refused.push(Refused {
-                    kind: key.object_kind(),
-                    namespace: key.namespace.clone(),
-                    name: key.name.clone(),
-                    reason: rejection.reason.as_str(),
-                    message: rejection.to_string(),
-                    file: file.cloned().unwrap_or_default(),
-                });
+                let file = files.get(key).map(String::as_str).unwrap_or_default();
+                report
+                    .refused
+                    .push(refused_definition(key, rejection, file));
             }
-            DefinitionOutcome::Deleting => {}
+            DefinitionOutcome::Deleting(_) => {}
         }
+    }
+}
+
+fn refused_definition(key: &DefinitionKey, rejection: &Rejection, file: &str) -> Refused {
+    Refused {
+        kind: key.object_kind(),
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        reason: rejection.reason.as_str(),
+        message: rejection.to_string(),
+        file: file.to_owned(),
     }
 }
 

@@ -15,7 +15,7 @@ pub mod entity;
 pub mod evaluate;
 pub mod mapping;
 pub mod matrix;
-mod nearest;
+pub mod nearest;
 pub mod permission;
 pub mod query;
 pub mod request;

@@ -330,6 +330,15 @@ The domain's access policy, readable and raw; every version it had; every call t
   curl -s $AWS_ENDPOINT_URL/_fake/domains/{DOMAIN}/versions
   curl -s $AWS_ENDPOINT_URL/_fake/calls
 
+With --opensearch, domain {LOGS} has a real OpenSearch behind it, with fine-grained access control
+(deploy/examples-fine-grained is for it); ask it as its admin, or as role {ROLE}:
+
+  kubectl create namespace search
+  kubectl apply -f deploy/examples-fine-grained/ && kubectl get domainroles -A
+  cargo run -q --example world -- ask admin PUT '/search-1/_doc/1?refresh=true' '{{\"public\": true}}'
+  cargo run -q --example world -- ask role GET /search-1/_search
+  cargo run -q -- explain --cluster --domain {LOGS}
+
 The role of a service account, by EKS Pod Identity:
 
   curl -s $AWS_ENDPOINT_URL/_fake/associations -d '{{\"account\": \"{ACCOUNT}\", \"region\": \"{REGION}\",

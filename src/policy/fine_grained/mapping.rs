@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::entity::{Entity, SecurityConfig};
+use super::nearest::nearest;
 use crate::api::arn::EntityKind;
 use crate::api::condition::Reason;
 use crate::policy::Rejection;
@@ -288,11 +289,12 @@ pub fn judge_roles(
         let rejection = roles.find_map(|(index, role)| {
             let field = format!("spec.securityRoles[{index}]");
             let Some(entity) = observed.roles.get(role) else {
-                return Some(Rejection::new(
-                    Reason::RoleNotFound,
-                    field,
-                    format!("the domain's security plugin has no role {role:?}: create it, or correct the name; it is looked up again by itself"),
-                ));
+                let meant = nearest(role, observed.roles.keys().map(String::as_str));
+                let rule = format!(
+                    "the domain's security plugin has no role {role:?}{}: create it, or correct the name; it is looked up again by itself",
+                    alternative(meant)
+                );
+                return Some(Rejection::new(Reason::RoleNotFound, field, rule));
             };
             let mapping = observed.mappings.get(role);
             let protected = entity.is_protected() && !named(grant, role);
@@ -313,6 +315,10 @@ pub fn judge_roles(
             *verdict = Verdict::Refused(rejection);
         }
     }
+}
+
+fn alternative(meant: Option<&str>) -> String {
+    meant.map_or_else(String::new, |role| format!(" (there is {role:?})"))
 }
 
 /// Leaves grants undecided that name roles of a plugin which cannot be asked: what is in force

@@ -7,7 +7,8 @@ use std::cmp::Reverse;
 /// Case says nothing. Of two that are equally near, the one wins that begins with more of what was
 /// written. One is near only where most of what follows the common beginning is the same: names that
 /// share a long path are not alike for that alone.
-pub(super) fn nearest<'a>(
+#[must_use]
+pub fn nearest<'a>(
     written: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
@@ -29,7 +30,8 @@ pub(super) fn nearest<'a>(
 }
 
 /// Spells a suggestion, to be put behind what is wrong.
-pub(super) fn suggestion(nearest: Option<&str>) -> String {
+#[must_use]
+pub fn suggestion(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |name| format!(": did you mean {name:?}?"))
 }
 

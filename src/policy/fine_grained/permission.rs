@@ -247,6 +247,11 @@ fn reaches(name: &str, scope: Scope, groups: &BTreeMap<String, Group>) -> bool {
 
 /// Returns the permission that may be meant by a name that is none.
 fn meant(name: &str, scope: Scope, groups: &BTreeMap<String, Group>) -> Option<String> {
+    // A group of a namespace, by its short name.
+    let short = format!(".{name}");
+    if let Some(group) = groups.keys().find(|it| it.ends_with(&short)) {
+        return Some(group.clone());
+    }
     let fixed = GROUPS.iter().filter(|(it, _)| fits(it, scope, groups));
     let own = groups.iter().filter(|(_, it)| it.scope == scope);
     let mut names: BTreeSet<String> = fixed.map(|(it, _)| (*it).to_owned()).collect();

@@ -134,7 +134,7 @@ impl<'a> Rules<'a> {
             let rejection = Rejection::new(
                 Reason::NoFineGrainedAccess,
                 "spec.domainRef",
-                "the domain has no fine-grained access control: enable it, or delete this object",
+                "the domain has no fine-grained access control: enable it, or delete this object (offline, spec.fineGrainedAccess of the OpenSearchDomain says that it has)",
             );
             return Verdict::Refused(definition, rejection);
         }

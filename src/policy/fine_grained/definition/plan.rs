@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::check::{Rules, Verdict};
+use super::check::{self, Rules, Verdict};
 use super::{Definition, DefinitionKey, Definitions};
 use crate::api::condition::Reason;
 use crate::api::definition::{Adoption, Removal};
@@ -98,8 +98,8 @@ pub enum Outcome {
     },
     /// It is not; with what stands of it, if something stays.
     Refused(Rejection, Option<String>),
-    /// Its object is being deleted.
-    Deleting,
+    /// Its object is being deleted; with the role that names it, where it stays for that long.
+    Deleting(Option<String>),
 }
 
 /// What to do about the definitions of one domain.
@@ -301,7 +301,7 @@ impl Planner<'_> {
                     Outcome::Refused(rejection.clone(), stays)
                 }
                 Verdict::Refused(_, rejection) => Outcome::Refused(rejection.clone(), None),
-                Verdict::Deleting(_) | Verdict::Gone => Outcome::Deleting,
+                Verdict::Deleting(_) | Verdict::Gone => Outcome::Deleting(None),
                 Verdict::Unreadable => {
                     self.stay(plan, key, |_, _| true);
                     continue;
@@ -352,7 +352,19 @@ impl Planner<'_> {
                 plan.next.insert(kind, entity.clone(), recorded.clone());
                 continue;
             }
-            let retain = match seen.get(recorded.uid.as_str()) {
+            let verdict = seen.get(recorded.uid.as_str());
+            let goes = !matches!(verdict, Some(Verdict::Refused(..)));
+            if let Some(role) = named_by(plan, kind, entity).filter(|_| goes) {
+                plan.next.insert(kind, entity.clone(), recorded.clone());
+                let outcomes = plan.outcomes.iter_mut();
+                for (_, outcome) in outcomes.filter(|(key, _)| key.uid == recorded.uid) {
+                    if matches!(outcome, Outcome::Deleting(_)) {
+                        *outcome = Outcome::Deleting(Some(role.clone()));
+                    }
+                }
+                continue;
+            }
+            let retain = match verdict {
                 Some(Verdict::Deleting(definition)) => definition.removal == Removal::Retain,
                 Some(Verdict::Gone) | None => recorded.retain,
                 Some(_) => false,
@@ -404,6 +416,25 @@ impl Planner<'_> {
             ),
         }
     }
+}
+
+/// Returns a role, as it is to be, that names an action group: without the group it would permit
+/// less, and say nothing of it.
+fn named_by(plan: &DefinitionPlan, kind: EntityKind, entity: &str) -> Option<String> {
+    if kind != EntityKind::ActionGroup {
+        return None;
+    }
+    let mut roles = plan
+        .next
+        .all()
+        .filter(|(kind, ..)| *kind == EntityKind::Role);
+    let found = roles.find(|(_, _, role)| {
+        let indexes = check::indexes(&role.body).map(|(_, item)| item);
+        let of_indexes = indexes.flat_map(|item| check::texts(item, "allowed_actions"));
+        let of_cluster = check::texts(&role.body, "cluster_permissions");
+        of_indexes.chain(of_cluster).any(|it| it == entity)
+    });
+    found.map(|(_, name, _)| name.clone())
 }
 
 fn refused(rule: String) -> Outcome {

@@ -254,17 +254,40 @@ fn nobody_takes_anothers_group_away_by_claiming_its_name() {
 #[test]
 fn a_role_stays_whose_group_is_gone() {
     let mut scene = Scene::new();
-    let (mut peek, reader) = (group("a", "a.peek", &["read"]), role("a", &[], &["a.peek"]));
-    scene.settle(&[peek.clone(), reader.clone()]);
-    peek.is_deleting = true;
+    let (peek, reader) = (group("a", "a.peek", &["read"]), role("a", &[], &["a.peek"]));
     scene.settle(&[peek, reader.clone()]);
-    assert!(scene.observed.action_groups.is_empty());
+    // Somebody else removed it, and nobody defines it any more.
+    scene.observed.action_groups.clear();
+    scene.last.0.remove(&EntityKind::ActionGroup);
     let plan = scene.settle(std::slice::from_ref(&reader));
     assert!(
         !is_defined(&plan, &reader) && plan.deletes.is_empty(),
         "{plan:?}"
     );
     assert!(scene.observed.roles.contains_key("a.r"));
+}
+
+#[test]
+fn a_group_stays_for_as_long_as_a_role_names_it() {
+    let mut scene = Scene::new();
+    let (mut peek, reader) = (group("a", "a.peek", &["read"]), role("a", &[], &["a.peek"]));
+    scene.settle(&[peek.clone(), reader.clone()]);
+    peek.is_deleting = true;
+    let plan = scene.settle(&[peek.clone(), reader.clone()]);
+    assert!(
+        plan.deletes.is_empty() && is_defined(&plan, &reader),
+        "{plan:?}"
+    );
+    let named = Outcome::Deleting(Some("a.r".to_owned()));
+    assert_eq!(plan.outcomes[&peek.key], named);
+    // Also when its object was let go, or is gone otherwise.
+    let plan = scene.plan(std::slice::from_ref(&reader), true, 0);
+    assert!(plan.deletes.is_empty(), "{plan:?}");
+    let gone = [(EntityKind::ActionGroup, "a.peek".to_owned())];
+    let other = role("a", &[], &["read"]);
+    let plan = scene.settle(&[peek.clone(), other]);
+    assert_eq!(plan.deletes, gone);
+    assert_eq!(plan.outcomes[&peek.key], Outcome::Deleting(None));
 }
 
 #[test]
@@ -320,7 +343,7 @@ fn what_was_unreadable_goes_when_its_object_does() {
     assert_eq!(plan(Verdict::Unreadable).deletes, []);
     let gone = plan(Verdict::Gone);
     assert_eq!(gone.deletes, [(EntityKind::Tenant, "a.t0".to_owned())]);
-    assert_eq!(gone.outcomes[&all[0].key], Outcome::Deleting);
+    assert_eq!(gone.outcomes[&all[0].key], Outcome::Deleting(None));
 }
 
 #[test]
