@@ -6,6 +6,7 @@ mod import;
 mod lint;
 mod live;
 mod plan;
+mod proxy;
 mod say;
 mod source;
 
@@ -98,6 +99,11 @@ enum Command {
     ///
     /// Exit code: 0 the manifests are written, 1 an input cannot be used.
     Import(import::Args),
+    /// Sign the requests of clients on this machine, and forward them to a domain.
+    ///
+    /// Any OpenSearch client works unsigned through it. Credentials come from the SDK's default
+    /// chain: environment, profile, web identity, EKS Pod Identity, instance metadata.
+    Proxy(Box<proxy::Args>),
     /// Print the custom resource definitions.
     Crds(CrdsArgs),
 }
@@ -232,6 +238,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => explain::run(*args),
         Command::Lint(args) => lint::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Proxy(args) => proxy::run(*args),
         Command::Crds(args) => crds(&args),
     }
 }

@@ -17,7 +17,7 @@
 //! Left may use right, never the reverse (`tests/architecture.rs`):
 //!
 //! ```text
-//! main -> cli -> { controller | offline } -> security -> { aws, kubernetes, runtime } -> { policy, sigv4 } -> api
+//! main -> cli -> { controller | proxy | offline } -> security -> { aws, kubernetes, runtime } -> { policy, sigv4 } -> api
 //! ```
 //!
 //! - [`api`]: the custom resources and their vocabulary
@@ -28,6 +28,7 @@
 //! - [`kubernetes`]: the cluster, for who only looks
 //! - [`runtime`]: what a long-running process needs
 //! - [`controller`]: the reconciler
+//! - [`proxy`]: the signing proxy
 //! - [`offline`]: what is worked out from manifests and policies, wherever they were read
 //! - [`cli`]: the command line
 
@@ -38,6 +39,7 @@ pub mod controller;
 pub mod kubernetes;
 pub mod offline;
 pub mod policy;
+pub mod proxy;
 pub mod runtime;
 pub mod security;
 pub mod sigv4;

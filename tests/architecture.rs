@@ -2,7 +2,7 @@
 //! file is compiled.
 //!
 //! ```text
-//! main -> cli -> { controller | offline } -> { aws, kubernetes, runtime } -> policy -> api
+//! main -> cli -> { controller | proxy | offline } -> { aws, kubernetes, runtime } -> policy -> api
 //! ```
 //!
 //! A scanner rather than a parser: [`code`] blanks out comments, strings and characters, byte

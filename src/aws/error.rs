@@ -291,7 +291,8 @@ impl Error {
 }
 
 /// Walks the chain: an error of the SDK says little by itself.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
     let mut said = vec![error.to_string()];
     let mut next = error.source();
     while let Some(cause) = next {

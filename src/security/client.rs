@@ -14,15 +14,14 @@ use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioTimer;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use serde_json::{Map, Value};
 
 use super::error::Error;
 use super::tries::Tries;
 use crate::aws::session::Clients;
 use crate::policy::fine_grained::entity::{Engine, EntityKind, SecurityConfig};
+use crate::runtime::tls;
 use crate::sigv4::{self, Payload, Signer, Target};
 
 /// The longest that one try may take.
@@ -61,20 +60,7 @@ impl Connections {
     /// Says in words why there is nobody to trust: a file that cannot be read, or is no PEM file, or
     /// a machine without root certificates and no file.
     pub fn trusting(authorities: Option<&Path>) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        let of_machine = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(of_machine.certs);
-        if let Some(file) = authorities {
-            let told = |error: &dyn fmt::Display| format!("{}: {error}", file.display());
-            let read = CertificateDer::pem_file_iter(file).map_err(|error| told(&error))?;
-            for certificate in read {
-                let certificate = certificate.map_err(|error| told(&error))?;
-                roots.add(certificate).map_err(|error| told(&error))?;
-            }
-        }
-        if roots.is_empty() {
-            return Err("this machine has no root certificates".to_owned());
-        }
+        let roots = tls::roots(authorities)?;
         let tls = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();

@@ -5,12 +5,13 @@ use std::path::Path;
 use super::scan::{code, paths};
 
 /// The layers, each with what it may use; `crate` is the library, as the program sees it.
-pub(crate) const LAYERS: [(&str, &[&str]); 11] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 12] = [
     ("main", &["cli"]),
     (
         "cli",
         &[
             "controller",
+            "proxy",
             "offline",
             "security",
             "aws",
@@ -33,8 +34,9 @@ pub(crate) const LAYERS: [(&str, &[&str]); 11] = [
             "api",
         ],
     ),
+    ("proxy", &["aws", "runtime", "policy", "sigv4"]),
     ("offline", &["policy", "api"]),
-    ("security", &["aws", "policy", "sigv4", "api"]),
+    ("security", &["aws", "runtime", "policy", "sigv4", "api"]),
     ("aws", &["policy", "sigv4", "api"]),
     ("kubernetes", &["policy", "api"]),
     ("runtime", &["policy", "api"]),

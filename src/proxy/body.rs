@@ -1,0 +1,378 @@
+//! Bodies on their way to the domain.
+//!
+//! The signature covers the hash of the body and goes before it, so a body is held until its end is
+//! known. What all of them hold together is bounded: room is taken before bytes are read, and
+//! whoever finds none waits, its client held up by TCP alone.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::refusal::Refusal;
+use crate::sigv4::Payload;
+
+/// The unit in which room is taken.
+const UNIT: u64 = 1 << 10;
+
+/// Up to so much a body takes of the room for small ones.
+const SMALL: u64 = 1 << 20;
+
+/// Pieces smaller than this are put together: each would cost more than it holds.
+const PIECE: usize = 16 << 10;
+
+/// The longest that a client may pause within a body.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// The longest that a body waits for room.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// The room for all bodies.
+///
+/// A quarter is for small bodies, and the rest for large ones, which take all that they may need at
+/// once: nobody who waits for room holds any that others of its kind wait for.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+    /// The largest body.
+    limit: u64,
+    units: [usize; 2],
+}
+
+/// Why room cannot be divided so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a body of {limit} bytes needs a budget of at least {least} bytes (--body-budget)")]
+pub struct TooLittle {
+    limit: u64,
+    least: u64,
+}
+
+fn units(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(UNIT)).unwrap_or(Semaphore::MAX_PERMITS)
+}
+
+impl Budget {
+    /// Divides `total` bytes among bodies of at most `limit` bytes each.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the largest body would not fit.
+    pub fn new(total: u64, limit: u64) -> Result<Self, TooLittle> {
+        let small = units(total / 4);
+        let large = units(total - total / 4);
+        if large < units(limit) || small < units(SMALL.min(limit)) {
+            let least = (limit.div_ceil(3) * 4).max(SMALL.min(limit) * 4);
+            return Err(TooLittle { limit, least });
+        }
+        Ok(Self {
+            small: Arc::new(Semaphore::new(small)),
+            large: Arc::new(Semaphore::new(large)),
+            limit,
+            units: [small, large],
+        })
+    }
+
+    /// Returns how many bytes are taken.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        let [small, large] = self.units;
+        let taken = small - self.small.available_permits() + large - self.large.available_permits();
+        u64::try_from(taken)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(UNIT)
+    }
+
+    /// Waits for room.
+    async fn take(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
+        let pool = if bytes <= SMALL {
+            &self.small
+        } else {
+            &self.large
+        };
+        let units = u32::try_from(units(bytes)).unwrap_or(u32::MAX);
+        let taken = timeout(WAIT, Arc::clone(pool).acquire_many_owned(units)).await;
+        taken.ok().and_then(Result::ok).ok_or(Refusal::Full)
+    }
+
+    /// Reads a body to its end.
+    ///
+    /// # Errors
+    ///
+    /// Refuses what is too large, too slow, broken, or has no room.
+    pub async fn hold(&self, body: &mut Incoming, length: Option<u64>) -> Result<Held, Refusal> {
+        if body.is_end_stream() {
+            return Ok(Held::empty());
+        }
+        if length.is_some_and(|length| length > self.limit) {
+            return Err(Refusal::TooLarge(self.limit));
+        }
+        let mut room = vec![self.take(length.unwrap_or(SMALL.min(self.limit))).await?];
+        let mut most = length.unwrap_or(SMALL.min(self.limit));
+        let mut held = Pieces::default();
+        loop {
+            let frame = timeout(PAUSE, body.frame()).await;
+            let Some(frame) = frame.map_err(|_| Refusal::Slow)? else {
+                break;
+            };
+            // What is no data is a trailer, which ends here.
+            let Ok(data) = frame.map_err(|_| Refusal::BrokenBody)?.into_data() else {
+                continue;
+            };
+            let after = held.length + u64::try_from(data.len()).unwrap_or(u64::MAX);
+            if after > self.limit {
+                return Err(Refusal::TooLarge(self.limit));
+            }
+            if after > most {
+                // It does not say how long it is.
+                room.push(self.take(self.limit).await?);
+                most = self.limit;
+            }
+            held.add(data);
+        }
+        Ok(held.end(room))
+    }
+}
+
+/// A body as it comes.
+#[derive(Default)]
+struct Pieces {
+    whole: Vec<Bytes>,
+    /// Small pieces that are put together.
+    small: BytesMut,
+    hash: Sha256,
+    length: u64,
+}
+
+impl Pieces {
+    fn add(&mut self, data: Bytes) {
+        self.hash.update(&data);
+        self.length += u64::try_from(data.len()).unwrap_or(u64::MAX);
+        if data.len() < PIECE {
+            self.small.extend_from_slice(&data);
+            if self.small.len() >= PIECE {
+                self.whole.push(self.small.split().freeze());
+            }
+            return;
+        }
+        if !self.small.is_empty() {
+            self.whole.push(self.small.split().freeze());
+        }
+        self.whole.push(data);
+    }
+
+    fn end(mut self, room: Vec<OwnedSemaphorePermit>) -> Held {
+        if !self.small.is_empty() {
+            self.whole.push(self.small.freeze());
+        }
+        Held {
+            payload: Payload::Hash(self.hash.finalize().into()),
+            length: self.length,
+            pieces: self.whole.into(),
+            _room: room.into(),
+        }
+    }
+}
+
+/// A whole body, which can be sent again for as long as it is held.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// What is signed of it.
+    pub payload: Payload,
+    length: u64,
+    pieces: Arc<[Bytes]>,
+    _room: Arc<[OwnedSemaphorePermit]>,
+}
+
+impl Held {
+    fn empty() -> Self {
+        Self {
+            payload: Payload::of(b""),
+            length: 0,
+            pieces: Arc::new([]),
+            _room: Arc::new([]),
+        }
+    }
+
+    /// Returns its length in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Returns it to be sent.
+    #[must_use]
+    pub fn outgoing(&self) -> Outgoing {
+        Outgoing::Held {
+            held: self.clone(),
+            next: 0,
+            left: self.length,
+        }
+    }
+}
+
+/// A body on its way.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// One that is held.
+    Held {
+        /// The body.
+        held: Held,
+        /// The next piece.
+        next: usize,
+        /// How many bytes are left.
+        left: u64,
+    },
+    /// One that is passed on as it comes, unsigned.
+    Passing(Incoming),
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Held { held, next, left } => {
+                let piece = held.pieces.get(*next).cloned();
+                *next += 1;
+                let sent = piece.as_ref().map_or(0, Bytes::len);
+                *left = left.saturating_sub(u64::try_from(sent).unwrap_or(u64::MAX));
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+            }
+            Self::Passing(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Held { left, .. } => *left == 0,
+            Self::Passing(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Held { left, .. } => SizeHint::with_exact(*left),
+            Self::Passing(body) => body.size_hint(),
+        }
+    }
+}
+
+/// What is sent back: an answer of the domain as it comes, or one that is there as a whole.
+#[derive(Debug)]
+pub enum Returned {
+    /// The domain's.
+    Streamed(Incoming),
+    /// The proxy's own, or one that was read to be understood.
+    Whole(Option<Bytes>),
+}
+
+impl From<Bytes> for Returned {
+    fn from(bytes: Bytes) -> Self {
+        Self::Whole((!bytes.is_empty()).then_some(bytes))
+    }
+}
+
+impl Body for Returned {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Streamed(body) => Pin::new(body).poll_frame(context),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Streamed(body) => body.is_end_stream(),
+            Self::Whole(bytes) => bytes.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Streamed(body) => body.size_hint(),
+            Self::Whole(bytes) => {
+                let length = bytes.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
+            }
+        }
+    }
+}
+
+/// Reads the rest of a body that nobody wants, up to a bound: a client that is cut off while it
+/// sends may never see why.
+pub(super) async fn drain(body: &mut Incoming, bytes: usize, patience: Duration) {
+    let read = async {
+        let mut left = bytes;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+        Ok::<(), Infallible>(())
+    };
+    // Whoever sends more, or more slowly, is cut off.
+    _ = timeout(patience, read).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn the_largest_body_fits() {
+        assert!(Budget::new(4 * MIB, 3 * MIB).is_ok());
+        let error = Budget::new(100 * MIB, 100 * MIB).unwrap_err();
+        assert!(Budget::new(error.least, 100 * MIB).is_ok(), "{error}");
+        let error = Budget::new(1, MIB / 2).unwrap_err();
+        assert!(Budget::new(error.least, MIB / 2).is_ok(), "{error}");
+    }
+
+    #[tokio::test]
+    async fn room_is_given_back() {
+        let budget = Budget::new(8 * MIB, 4 * MIB).unwrap();
+        let room = budget.take(3 * MIB).await.unwrap();
+        assert_eq!(budget.taken(), 3 * MIB);
+        let small = budget.take(1).await.unwrap();
+        assert_eq!(budget.taken(), 3 * MIB + UNIT);
+        drop((room, small));
+        assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn a_body_is_the_same_however_it_comes() {
+        let text: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
+        for size in [1, 7, PIECE - 1, PIECE, PIECE + 1, 400_000] {
+            let mut pieces = Pieces::default();
+            for piece in text.chunks(size) {
+                pieces.add(Bytes::copy_from_slice(piece));
+            }
+            let held = pieces.end(Vec::new());
+            assert_eq!(held.payload, Payload::of(&text), "{size}");
+            assert_eq!(held.pieces.concat(), text, "{size}");
+            assert!(held.pieces.len() <= text.len() / PIECE + 1, "{size}");
+        }
+    }
+}
