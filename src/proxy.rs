@@ -58,7 +58,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use self::body::Budget;
@@ -75,6 +75,17 @@ use crate::runtime::shutdown;
 
 /// How long answers under way may take once the process is to stop; Kubernetes kills it after 30 s.
 const GRACE: Duration = Duration::from_secs(25);
+
+/// How far a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It serves.
+    Serving,
+    /// It is about to stop: it serves, and has everybody go elsewhere after their answer.
+    Leaving,
+    /// It takes nobody any more, and ends with the last answer.
+    Ending,
+}
 
 /// What a proxy is told at its start.
 #[derive(Debug)]
@@ -113,6 +124,8 @@ pub struct Config {
     pub unsigned_payload: bool,
     /// Whether each request is a line in the log.
     pub access_log: bool,
+    /// How long clients are served on that come while the process is about to stop.
+    pub drain_delay: Duration,
 }
 
 /// Why a proxy cannot start, or go on.
@@ -183,7 +196,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         Some((certificate, key)) => Some(tls::server(certificate, key).map_err(Error::Tls)?),
         None => None,
     };
-    let (stopping, told) = watch::channel(false);
+    let (phase, told) = watch::channel(Phase::Serving);
     let mut listeners = Vec::new();
     for (number, (address, upstream)) in config.routes.iter().enumerate() {
         if !address.ip().is_loopback() && !config.listen_anywhere {
@@ -219,8 +232,16 @@ pub async fn run(config: Config) -> Result<(), Error> {
         serving.spawn(listener.serve(told.clone()));
     }
     stop.await;
-    info!("stopping: no connection is taken any more, and answers under way end");
-    stopping.send_replace(true);
+    info!("stopping: clients are sent away after their answers");
+    phase.send_replace(Phase::Leaving);
+    let leaving = async {
+        while shared.metrics.connections() > 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Those that are idle are only waited for that long.
+    _ = timeout(config.drain_delay, leaving).await;
+    phase.send_replace(Phase::Ending);
     let drained = timeout(GRACE, async {
         while serving.join_next().await.is_some() {}
     });

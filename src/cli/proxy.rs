@@ -107,6 +107,10 @@ pub(super) struct Args {
     /// Let the domain be on this machine, and without TLS there: behind an SSH tunnel, or in a test.
     #[arg(long, env = "PROXY_UPSTREAM_MAY_BE_LOCAL")]
     upstream_may_be_local: bool,
+    /// How long clients are served on that come once the proxy is to stop, in seconds; each is sent
+    /// away after its answer. It ends earlier where nobody is connected.
+    #[arg(long, env = "PROXY_DRAIN_DELAY", value_name = "SECONDS", value_parser = seconds, default_value = "3")]
+    drain_delay: Duration,
     /// Log each request: method, path, status and time.
     #[arg(long, env = "PROXY_ACCESS_LOG")]
     access_log: bool,
@@ -181,6 +185,7 @@ fn config(args: Args) -> anyhow::Result<Config> {
         bodies: (args.body_limit, args.body_budget),
         unsigned_payload: args.unsigned_payload,
         access_log: args.access_log,
+        drain_delay: args.drain_delay,
     })
 }
 

@@ -133,6 +133,12 @@ impl Metrics {
         self.retries.get_or_create(&Because { cause }).inc();
     }
 
+    /// Returns how many connections are open.
+    #[must_use]
+    pub fn connections(&self) -> i64 {
+        self.connections.get()
+    }
+
     /// Counts connections.
     pub fn connected(&self, by: i64) {
         self.connections.inc_by(by);

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
+use super::Phase;
 use super::forward::Route;
 use super::guard::Guard;
 
@@ -51,9 +54,9 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Serves clients until it is told to stop; then takes nobody any more, lets each answer under
-    /// way come to its end, and returns once the last one has.
-    pub(super) async fn serve(self, mut stopping: watch::Receiver<bool>) {
+    /// Serves clients until the last phase; then takes nobody any more, lets each answer under way
+    /// come to its end, and returns once the last one has.
+    pub(super) async fn serve(self, mut phase: watch::Receiver<Phase>) {
         let Self { socket, tls, route } = self;
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
@@ -64,17 +67,16 @@ impl Listener {
             };
             let accepted = tokio::select! {
                 biased;
-                _ = stopping.wait_for(|it| *it) => break,
+                _ = phase.wait_for(|it| *it == Phase::Ending) => break,
                 Some(_) = connections.join_next() => continue,
                 accepted = taken => accepted,
             };
             match accepted {
                 (permit, Ok((stream, _))) => {
-                    let (route, tls, stopping) =
-                        (Arc::clone(&route), tls.clone(), stopping.clone());
+                    let (route, tls, phase) = (Arc::clone(&route), tls.clone(), phase.clone());
                     connections.spawn(async move {
                         route.shared.metrics.connected(1);
-                        if let Err(error) = connection(stream, tls, &route, stopping).await {
+                        if let Err(error) = connection(stream, tls, &route, phase).await {
                             debug!("a connection ended: {error}");
                         }
                         route.shared.metrics.connected(-1);
@@ -96,29 +98,38 @@ async fn connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     route: &Arc<Route>,
-    stopping: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
     match tls {
         Some(tls) => {
             let encrypted = timeout(HEAD, tls.accept(stream)).await??;
-            requests(encrypted, route, stopping).await
+            requests(encrypted, route, phase).await
         }
-        None => requests(stream, route, stopping).await,
+        None => requests(stream, route, phase).await,
     }
 }
 
 async fn requests<S>(
     stream: S,
     route: &Arc<Route>,
-    mut stopping: watch::Receiver<bool>,
+    mut phase: watch::Receiver<Phase>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request| async move {
-        let response = route.answer(request).await;
-        Ok::<_, Infallible>(response)
+    let told = phase.clone();
+    let service = service_fn(|request| {
+        let told = &told;
+        async move {
+            let mut response = route.answer(request).await;
+            // Whoever asks meanwhile is sent away in peace, and comes back to another process.
+            if *told.borrow() != Phase::Serving {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let pace = Arc::new(Pace::new());
     let guarded = Guarded {
@@ -135,12 +146,12 @@ where
         .max_buf_size(LARGEST)
         .serve_connection(TokioIo::new(guarded), service);
     tokio::pin!(connection);
-    let mut told = false;
+    let mut is_ending = false;
     loop {
         tokio::select! {
             ended = connection.as_mut() => return Ok(ended?),
-            _ = stopping.wait_for(|it| *it), if !told => {
-                told = true;
+            _ = phase.wait_for(|it| *it == Phase::Ending), if !is_ending => {
+                is_ending = true;
                 connection.as_mut().graceful_shutdown();
             }
             () = sleep(HEAD / 4) => {

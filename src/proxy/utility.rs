@@ -19,12 +19,13 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::Phase;
 use super::forward::Shared;
 
 #[derive(Clone)]
 struct Seen {
     shared: Arc<Shared>,
-    stopping: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 }
 
 /// Serves the port for as long as the process lives.
@@ -35,19 +36,19 @@ struct Seen {
 pub(super) async fn serve(
     socket: TcpListener,
     shared: Arc<Shared>,
-    stopping: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/health", get(|| async { "ok\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Seen { shared, stopping });
+        .with_state(Seen { shared, phase });
     axum::serve(socket, router).await
 }
 
 async fn ready(State(seen): State<Seen>) -> (StatusCode, String) {
     let told = |why: String| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
-    if *seen.stopping.borrow() {
+    if *seen.phase.borrow() != Phase::Serving {
         return told("stopping".to_owned());
     }
     match seen.shared.identity.get(Timestamp::now()) {

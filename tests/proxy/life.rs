@@ -1,9 +1,17 @@
 //! Starting, credentials and stopping.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::program::{Client, KEY_ID, Proxy, SECRET, get, post, refused, until};
 use super::upstream::{Do, Upstream, says};
+
+/// How often a proxy is stopped under load, and how often credentials change.
+const STOPS: usize = 100;
+const CHANGES: usize = 50;
 
 #[test]
 fn what_would_let_others_in_is_refused_at_the_start() {
@@ -119,4 +127,108 @@ async fn each_upstream_has_a_port_and_clients_may_be_asked_for_a_secret() {
     assert_eq!(proxy.ask(with).await.status, 200);
     assert_eq!(one.last().field("x-opensearch-access-secret"), None);
     assert_eq!((one.seen().len(), two.seen().len()), (1, 0));
+}
+
+/// Sends requests one after the other until it is told to stop; returns how many were answered, and
+/// what went wrong. Where it is told to go, it connects anew.
+async fn load(current: Arc<Mutex<SocketAddr>>, stop: Arc<AtomicBool>) -> (usize, Vec<String>) {
+    let (mut answered, mut wrong) = (0, Vec::new());
+    let mut client: Option<Client> = None;
+    while !stop.load(Ordering::Relaxed) {
+        let address = *current.lock().unwrap();
+        let mut own = match client.take() {
+            Some(own) => own,
+            None => Client::connect(address).await,
+        };
+        own.send(post("/_bulk", "{}").as_bytes()).await;
+        match own.answer().await {
+            Some(answer) if answer.status == 200 => {
+                answered += 1;
+                let closes = answer.field("connection") == Some("close");
+                client = (!closes).then_some(own);
+            }
+            other => wrong.push(format!("{other:?}")),
+        }
+    }
+    (answered, wrong)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_change_fifty_times_under_load_and_no_request_fails() {
+    let upstream = Upstream::open().await;
+    let home = tempfile::tempdir().unwrap();
+    let (config, script) = (home.path().join("config"), home.path().join("give"));
+    // Such that last two seconds or three, under another name each time.
+    let give = r#"printf '{"Version":1,"AccessKeyId":"AKIA%s","SecretAccessKey":"s","SessionToken":"t","Expiration":"%s"}' "$(date +%s%N)" "$(date -u -d '+3 seconds' +%Y-%m-%dT%H:%M:%SZ)""#;
+    std::fs::write(&script, give).unwrap();
+    let process = format!(
+        "[default]\ncredential_process = /bin/sh {}\n",
+        script.display()
+    );
+    std::fs::write(&config, process).unwrap();
+    let variables = [
+        ("AWS_CONFIG_FILE", config.to_str().unwrap()),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/nowhere"),
+    ];
+    let url = format!("http://{}", upstream.address);
+    let proxy = Proxy::start(&url, &variables, &[]).await;
+    proxy.until_ready().await;
+    let (current, stop) = (
+        Arc::new(Mutex::new(proxy.address)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let loads: Vec<_> = (0..4)
+        .map(|_| tokio::spawn(load(Arc::clone(&current), Arc::clone(&stop))))
+        .collect();
+    let identities = || {
+        let seen = upstream.seen();
+        let keys = seen.iter().filter_map(|it| {
+            let credential = it.field("authorization")?.split("Credential=").nth(1)?;
+            Some(credential.split('/').next()?.to_owned())
+        });
+        keys.collect::<BTreeSet<String>>().len()
+    };
+    let changed = async {
+        while identities() <= CHANGES {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let changed = tokio::time::timeout(Duration::from_mins(5), changed).await;
+    changed.expect("fifty changes");
+    stop.store(true, Ordering::Relaxed);
+    for load in loads {
+        let (answered, wrong) = load.await.unwrap();
+        assert!(
+            answered > CHANGES && wrong.is_empty(),
+            "{answered} answered, {wrong:?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_are_stopped_a_hundred_times_under_load_and_no_request_fails() {
+    let upstream = Upstream::open().await;
+    let mut proxy = Proxy::before(&upstream, &[]).await;
+    let (current, stop) = (
+        Arc::new(Mutex::new(proxy.address)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let loads: Vec<_> = (0..4)
+        .map(|_| tokio::spawn(load(Arc::clone(&current), Arc::clone(&stop))))
+        .collect();
+    for _ in 0..STOPS {
+        let next = Proxy::before(&upstream, &[]).await;
+        *current.lock().unwrap() = next.address;
+        proxy.signal("TERM");
+        assert!(proxy.ended().await.success());
+        proxy = next;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for load in loads {
+        let (answered, wrong) = load.await.unwrap();
+        assert!(
+            answered > STOPS && wrong.is_empty(),
+            "{answered} answered, {wrong:?}"
+        );
+    }
 }
