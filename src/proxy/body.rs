@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::refusal::Refusal;
 use crate::sigv4::Payload;
@@ -29,8 +29,11 @@ const SMALL: u64 = 1 << 20;
 /// Pieces smaller than this are put together: each would cost more than it holds.
 const PIECE: usize = 16 << 10;
 
-/// The longest that a client may pause within a body.
+/// The longest that a client may pause within a body...
 const PAUSE: Duration = Duration::from_secs(30);
+
+/// ...and the fewest bytes a second that it has to send on the whole, beyond that.
+const SLOWEST: u64 = 4 << 10;
 
 /// The longest that a body waits for room.
 const WAIT: Duration = Duration::from_secs(30);
@@ -117,9 +120,11 @@ impl Budget {
         }
         let mut room = vec![self.take(length.unwrap_or(SMALL.min(self.limit))).await?];
         let mut most = length.unwrap_or(SMALL.min(self.limit));
-        let mut held = Pieces::default();
+        let (mut held, began) = (Pieces::default(), Instant::now());
         loop {
-            let frame = timeout(PAUSE, body.frame()).await;
+            let latest = began + PAUSE + Duration::from_secs(held.length / SLOWEST);
+            let latest = latest.min(Instant::now() + PAUSE);
+            let frame = timeout_at(latest, body.frame()).await;
             let Some(frame) = frame.map_err(|_| Refusal::Slow)? else {
                 break;
             };

@@ -30,6 +30,9 @@ const WAITS: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(20
 /// The longest wait while there are none: requests are refused meanwhile.
 const URGENT: Duration = Duration::from_millis(800);
 
+/// The shortest time between two questions.
+const LEAST: Duration = Duration::from_millis(500);
+
 /// How long a request whose credentials were refused waits for others.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -61,12 +64,17 @@ impl Held {
     }
 }
 
-type Current = Result<Arc<Held>, String>;
+/// What there is, after so many questions.
+#[derive(Debug)]
+struct State {
+    current: Result<Arc<Held>, String>,
+    asked: u64,
+}
 
 /// What is there to sign with.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    current: watch::Receiver<Current>,
+    state: watch::Receiver<State>,
     renew: Arc<Notify>,
 }
 
@@ -74,23 +82,26 @@ pub struct Identity {
 pub struct Keeper {
     provider: SharedCredentialsProvider,
     scopes: Vec<Scope>,
-    current: watch::Sender<Current>,
+    state: watch::Sender<State>,
     renew: Arc<Notify>,
 }
 
 /// Makes an identity, and what keeps it.
 #[must_use]
 pub fn identity(provider: SharedCredentialsProvider, scopes: Vec<Scope>) -> (Identity, Keeper) {
-    let (sender, current) = watch::channel(Err("none were given yet".to_owned()));
+    let (sender, state) = watch::channel(State {
+        current: Err("none were given yet".to_owned()),
+        asked: 0,
+    });
     let renew = Arc::new(Notify::new());
     let identity = Identity {
-        current,
+        state,
         renew: Arc::clone(&renew),
     };
     let keeper = Keeper {
         provider,
         scopes,
-        current: sender,
+        state: sender,
         renew,
     };
     (identity, keeper)
@@ -103,8 +114,7 @@ impl Identity {
     ///
     /// Says in words why there are none.
     pub fn get(&self, now: Timestamp) -> Result<Arc<Held>, String> {
-        let current = self.current.borrow();
-        match &*current {
+        match &self.state.borrow().current {
             Ok(held) if held.is_valid(now) => Ok(Arc::clone(held)),
             Ok(_) => Err("they have expired, and their provider gives no others".to_owned()),
             Err(why) => Err(why.clone()),
@@ -112,19 +122,24 @@ impl Identity {
     }
 
     /// Asks for others than those of a generation, which the service refuses before their time, and
-    /// waits for them a moment; tells whether there are any.
+    /// waits for the answer a moment; tells whether there are any.
     pub async fn renew(&self, refused: u64) -> bool {
-        let newer = |current: &Current| match current {
-            Ok(held) => held.generation > refused,
-            Err(_) => false,
+        let newer = |state: &State| {
+            let current = state.current.as_ref();
+            current.is_ok_and(|held| held.generation > refused)
         };
-        let mut current = self.current.clone();
-        if newer(&current.borrow_and_update()) {
-            return true;
-        }
+        let mut state = self.state.clone();
+        let asked = {
+            let state = state.borrow_and_update();
+            if newer(&state) {
+                return true;
+            }
+            state.asked
+        };
         self.renew.notify_one();
-        let found = timeout(PATIENCE, current.wait_for(newer)).await;
-        found.is_ok_and(|it| it.is_ok())
+        let told = state.wait_for(|state| newer(state) || state.asked > asked);
+        let told = timeout(PATIENCE, told).await;
+        told.is_ok_and(|state| state.is_ok_and(|state| newer(&state)))
     }
 }
 
@@ -138,11 +153,17 @@ impl Keeper {
                 Ok(held) => {
                     failures = 0;
                     let wait = until_renewal(held.expires, Timestamp::now());
-                    if self.is_news(&held) {
+                    let news = self.is_news(&held);
+                    if news {
                         generation = held.generation;
                         info!(expires = ?held.expires, "signing with new credentials");
-                        _ = self.current.send_replace(Ok(Arc::new(held)));
                     }
+                    self.state.send_modify(|state| {
+                        state.asked += 1;
+                        if news {
+                            state.current = Ok(Arc::new(held));
+                        }
+                    });
                     wait
                 }
                 Err(why) => {
@@ -150,31 +171,40 @@ impl Keeper {
                     if failures == 0 || !valid {
                         warn!("failed to get credentials: {why}");
                     }
-                    if !valid {
-                        _ = self.current.send_replace(Err(why));
-                    }
+                    self.state.send_modify(|state| {
+                        state.asked += 1;
+                        if !valid {
+                            state.current = Err(why);
+                        }
+                    });
                     failures = failures.saturating_add(1);
                     let longest = if valid { WAITS[1] } else { URGENT };
                     let wait = WAITS[0] * 2_u32.saturating_pow(failures.min(10));
                     wait.min(longest)
                 }
             };
+            // However many requests are refused, the source is not flooded.
+            let least = wait.min(LEAST);
+            sleep(least).await;
             tokio::select! {
-                () = sleep(jittered(wait)) => {}
+                () = sleep(jittered(wait.saturating_sub(least))) => {}
                 () = self.renew.notified() => {}
             }
         }
     }
 
     fn is_valid(&self, now: Timestamp) -> bool {
-        let current = self.current.borrow();
-        current.as_ref().is_ok_and(|held| held.is_valid(now))
+        let state = self.state.borrow();
+        let current = state.current.as_ref();
+        current.is_ok_and(|held| held.is_valid(now))
     }
 
     /// Tells whether credentials are others than those that are there.
     fn is_news(&self, held: &Held) -> bool {
-        let current = self.current.borrow();
-        let Ok(known) = &*current else { return true };
+        let state = self.state.borrow();
+        let Ok(known) = &state.current else {
+            return true;
+        };
         let of = |held: &Held| {
             let first = held.signers.first().map(Signer::credentials);
             let same = |it: &Credentials| {
@@ -302,8 +332,10 @@ mod tests {
         assert!(identity.renew(0).await);
         provider.0.lock().unwrap().1 = None;
         let held = identity.get(Timestamp::now()).unwrap();
-        let renewed = timeout(Duration::from_millis(50), identity.renew(held.generation));
-        assert!(renewed.await.is_err(), "there are no others");
+        assert!(
+            !identity.renew(held.generation).await,
+            "there are no others"
+        );
         assert!(identity.get(Timestamp::now()).is_ok());
         let later = Timestamp::now() + SignedDuration::from_mins(2);
         assert!(identity.get(later).unwrap_err().contains("expired"));

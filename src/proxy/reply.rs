@@ -62,6 +62,17 @@ impl Cause {
 #[must_use]
 pub fn cause(headers: &HeaderMap, body: &[u8]) -> Cause {
     let text = String::from_utf8_lossy(body);
+    let parsed: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    // What OpenSearch says may quote what a client sent; what stands before it says no more than this.
+    let message = parsed
+        .as_ref()
+        .map(|it| it.get("message").or_else(|| it.get("Message")));
+    let text = match message {
+        Some(message) => message
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_default(),
+        None => &text,
+    };
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if says(&[
         "Signature expired",
@@ -82,12 +93,13 @@ pub fn cause(headers: &HeaderMap, body: &[u8]) -> Cause {
         "InvalidSignature",
         "SignatureDoesNotMatch",
     ]) {
-        return Cause::Signature(expected(&text));
+        return Cause::Signature(expected(text));
     }
     if headers.contains_key("x-aoss-response-hint") {
         return Cause::Collection;
     }
-    if says(&["security_exception", "no permissions for ["]) {
+    let error = parsed.as_ref().and_then(|it| it.pointer("/error/type"));
+    if error.is_some_and(|it| it == "security_exception") {
         return Cause::Plugin;
     }
     if says(&["is not authorized to perform", "AccessDenied"]) {
@@ -106,13 +118,7 @@ fn own_date(headers: &HeaderMap) -> Option<Timestamp> {
 /// Cuts the canonical request out of the message in which the service says what it expected:
 /// between two quotes, behind words that it has had for years.
 fn expected(text: &str) -> Option<String> {
-    let message: Option<serde_json::Value> = serde_json::from_str(text).ok();
-    let message = message.as_ref().and_then(|it| {
-        let said = it.get("message").or_else(|| it.get("Message"))?;
-        said.as_str()
-    });
-    let message = message.unwrap_or(text);
-    let (_, rest) = message.split_once("Canonical String for this request should have been")?;
+    let (_, rest) = text.split_once("Canonical String for this request should have been")?;
     let (_, rest) = rest.split_once('\'')?;
     let (canonical, _) = rest.split_once('\'')?;
     Some(canonical.to_owned())
@@ -244,6 +250,10 @@ mod tests {
                 Cause::Plugin,
             ),
             ("Forbidden", Cause::Unknown),
+            (
+                r#"{"error":{"type":"mapper_parsing_exception","reason":"Preview of field's value: 'ExpiredToken'"}}"#,
+                Cause::Unknown,
+            ),
         ] {
             assert_eq!(told(NONE, body), cause, "{body}");
         }
