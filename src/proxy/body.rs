@@ -26,8 +26,11 @@ const UNIT: u64 = 1 << 10;
 /// Up to so much a body takes of the room for small ones.
 const SMALL: u64 = 1 << 20;
 
-/// Pieces smaller than this are put together: each would cost more than it holds.
-const PIECE: usize = 16 << 10;
+/// The size of the pieces in which a body is held, but for the last...
+const PIECE: usize = 1 << 20;
+
+/// ...and the smallest, of bodies that may be as small.
+const SMALLEST: usize = 4 << 10;
 
 /// The longest that a client may pause within a body...
 const PAUSE: Duration = Duration::from_secs(30);
@@ -120,7 +123,7 @@ impl Budget {
         }
         let mut room = vec![self.take(length.unwrap_or(SMALL.min(self.limit))).await?];
         let mut most = length.unwrap_or(SMALL.min(self.limit));
-        let (mut held, began) = (Pieces::default(), Instant::now());
+        let (mut held, began) = (Pieces::of_at_most(most), Instant::now());
         loop {
             let latest = began + PAUSE + Duration::from_secs(held.length / SLOWEST);
             let latest = latest.min(Instant::now() + PAUSE);
@@ -140,6 +143,7 @@ impl Budget {
                 // It does not say how long it is.
                 room.push(self.take(self.limit).await?);
                 most = self.limit;
+                held.most = most;
             }
             held.add(data);
         }
@@ -148,36 +152,63 @@ impl Budget {
 }
 
 /// A body as it comes.
+///
+/// What a connection gives is put together in large pieces: each small one would cost more than it
+/// holds, and keep a buffer of its connection; large ones are given back to the system at once.
 #[derive(Default)]
 struct Pieces {
     whole: Vec<Bytes>,
-    /// Small pieces that are put together.
-    small: BytesMut,
+    /// The last one, while there is only one.
+    first: Bytes,
+    /// What is put together.
+    open: BytesMut,
     hash: Sha256,
     length: u64,
+    /// How long it may become, as far as is known.
+    most: u64,
 }
 
 impl Pieces {
+    fn of_at_most(most: u64) -> Self {
+        Self {
+            most,
+            ..Self::default()
+        }
+    }
+
     fn add(&mut self, data: Bytes) {
         self.hash.update(&data);
+        let is_first = self.length == 0;
         self.length += u64::try_from(data.len()).unwrap_or(u64::MAX);
-        if data.len() < PIECE {
-            self.small.extend_from_slice(&data);
-            if self.small.len() >= PIECE {
-                self.whole.push(self.small.split().freeze());
-            }
+        if is_first {
+            self.first = data;
             return;
         }
-        if !self.small.is_empty() {
-            self.whole.push(self.small.split().freeze());
+        let first = std::mem::take(&mut self.first);
+        self.put(&first);
+        self.put(&data);
+    }
+
+    fn put(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            let room = self.open.capacity() - self.open.len();
+            if room == 0 {
+                let full = self.open.split().freeze();
+                self.whole.extend((!full.is_empty()).then_some(full));
+                let left = usize::try_from(self.most).unwrap_or(PIECE);
+                self.open = BytesMut::with_capacity(left.clamp(SMALLEST, PIECE));
+                continue;
+            }
+            let (now, rest) = data.split_at(room.min(data.len()));
+            self.open.extend_from_slice(now);
+            data = rest;
         }
-        self.whole.push(data);
     }
 
     fn end(mut self, room: Vec<OwnedSemaphorePermit>) -> Held {
-        if !self.small.is_empty() {
-            self.whole.push(self.small.freeze());
-        }
+        let last = self.open.freeze();
+        let rest = [self.first, last].into_iter().filter(|it| !it.is_empty());
+        self.whole.extend(rest);
         Held {
             payload: Payload::Hash(self.hash.finalize().into()),
             length: self.length,
@@ -369,15 +400,15 @@ mod tests {
     #[test]
     fn a_body_is_the_same_however_it_comes() {
         let text: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
-        for size in [1, 7, PIECE - 1, PIECE, PIECE + 1, 400_000] {
-            let mut pieces = Pieces::default();
+        for size in [1, 7, 4095, 65_536, 399_999, 400_000] {
+            let mut pieces = Pieces::of_at_most(300_000);
             for piece in text.chunks(size) {
                 pieces.add(Bytes::copy_from_slice(piece));
             }
             let held = pieces.end(Vec::new());
             assert_eq!(held.payload, Payload::of(&text), "{size}");
             assert_eq!(held.pieces.concat(), text, "{size}");
-            assert!(held.pieces.len() <= text.len() / PIECE + 1, "{size}");
+            assert!(held.pieces.len() <= 2, "{size}");
         }
     }
 }
