@@ -247,6 +247,19 @@ fn framing(head: &[u8]) -> Option<State> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt, Empty};
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     /// Reads bytes in pieces of a size, and returns what the parser gets.
@@ -260,6 +273,116 @@ mod tests {
         guard.end();
         out.extend_from_slice(&guard.take(usize::MAX));
         out
+    }
+
+    /// Pieces of requests, good and bad.
+    const PARTS: [&str; 32] = [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n",
+        "3\r\nabc\r\n",
+        "3;x\r\nabc\r\n",
+        "0\r\n\r\n",
+        "0\r\nX: y\r\n",
+        "X: y\r\n",
+        "GET / HTTP/1.1",
+        "POST /x HTTP/1.0",
+        "\r\n",
+        "\r\n\r\n",
+        "\n",
+        "\r",
+        "Content-Length: 3",
+        "Content-Length: 0",
+        "Transfer-Encoding: chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Host: a",
+        "X",
+        ": ",
+        " ",
+        "\t",
+        "0",
+        "3",
+        "a",
+        ";x=1",
+        "abc",
+        "ffffffffffffffff",
+        "\0",
+    ];
+
+    /// Returns how many heads are let through.
+    fn heads(bytes: &[u8]) -> usize {
+        let (mut guard, mut count) = (Guard::new(), 0);
+        for byte in bytes {
+            let awaits = guard.awaits_head();
+            guard.read(std::slice::from_ref(byte));
+            count += usize::from(
+                awaits && guard.begun.is_empty() && guard.state != State::Over && guard.has_some(),
+            );
+            _ = guard.take(usize::MAX);
+        }
+        count
+    }
+
+    /// Returns how many requests the parser finds in what is let through, with bodies that came to
+    /// their end.
+    async fn parsed(bytes: Vec<u8>) -> usize {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let count = AtomicUsize::new(0);
+        let service = service_fn(|request: Request<Incoming>| {
+            let count = &count;
+            async move {
+                count.fetch_add(1, Ordering::Relaxed);
+                let whole = request.into_body().collect().await.is_ok();
+                let status = if whole { 200 } else { 400 };
+                let response = Response::builder().status(status);
+                Ok::<_, Infallible>(response.body(Empty::<Bytes>::new()).unwrap())
+            }
+        });
+        let serve = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+        let send = async {
+            client.write_all(&bytes).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut answers = Vec::new();
+            _ = client.read_to_end(&mut answers).await;
+        };
+        let (end, ()) = tokio::join!(serve, send);
+        // Whatever ended it.
+        drop(end);
+        count.load(Ordering::Relaxed)
+    }
+
+    proptest! {
+        /// The parser finds no request that was not let through as one.
+        #[test]
+        fn the_parser_finds_no_other_requests(
+            parts in prop::collection::vec(prop::sample::select(&PARTS[..]), 0..60),
+        ) {
+            let all = parts.concat();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let found = runtime.block_on(parsed(passed(all.as_bytes(), usize::MAX)));
+            let let_through = heads(all.as_bytes());
+            prop_assert!(found <= let_through, "{found} and {let_through} of {all:?}");
+        }
+
+        /// However the bytes of a connection are cut, the parser gets the same; and what is not
+        /// spoiled is what came in.
+        #[test]
+        fn nothing_depends_on_how_bytes_are_cut(
+            parts in prop::collection::vec(prop::sample::select(&PARTS[..]), 0..60),
+            size in 1_usize..40,
+        ) {
+            let all = parts.concat();
+            let whole = passed(all.as_bytes(), usize::MAX);
+            prop_assert_eq!(&passed(all.as_bytes(), size), &whole);
+            let unspoiled = !whole.contains(&0) && !whole.windows(3).any(|it| it == b"!\r\n");
+            if unspoiled && !all.starts_with("\r\n") {
+                // Empty lines between requests are left out.
+                let kept = String::from_utf8_lossy(&whole).replace("\r\n", "");
+                prop_assert_eq!(kept, all.replace("\r\n", ""));
+            }
+        }
     }
 
     #[test]

@@ -158,8 +158,8 @@ async fn credentials_change_fifty_times_under_load_and_no_request_fails() {
     let upstream = Upstream::open().await;
     let home = tempfile::tempdir().unwrap();
     let (config, script) = (home.path().join("config"), home.path().join("give"));
-    // Such that last two seconds or three, under another name each time.
-    let give = r#"printf '{"Version":1,"AccessKeyId":"AKIA%s","SecretAccessKey":"s","SessionToken":"t","Expiration":"%s"}' "$(date +%s%N)" "$(date -u -d '+3 seconds' +%Y-%m-%dT%H:%M:%SZ)""#;
+    // Such that last four seconds or five, under another name each time.
+    let give = r#"printf '{"Version":1,"AccessKeyId":"AKIA%s","SecretAccessKey":"s","SessionToken":"t","Expiration":"%s"}' "$(date +%s%N)" "$(date -u -d '+5 seconds' +%Y-%m-%dT%H:%M:%SZ)""#;
     std::fs::write(&script, give).unwrap();
     let process = format!(
         "[default]\ncredential_process = /bin/sh {}\n",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -47,6 +48,8 @@ pub(crate) enum Do {
     SayAndClose(Vec<u8>),
     /// Says these, one after the other, with a pause between.
     SaySlowly(Vec<Vec<u8>>, Duration),
+    /// Says the first, and the second once it is told to.
+    SayTwice(Vec<u8>, Vec<u8>, Arc<Notify>),
     /// Closes the connection without a word.
     Close,
     /// Never answers.
@@ -156,6 +159,13 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Scrip
                     sleep(pause).await;
                 }
                 Ok(())
+            }
+            Do::SayTwice(first, second, told) => {
+                if stream.write_all(&first).await.is_err() {
+                    return;
+                }
+                told.notified().await;
+                stream.write_all(&second).await
             }
             Do::Close => return,
             Do::Hang => std::future::pending().await,
