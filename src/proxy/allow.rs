@@ -95,7 +95,10 @@ impl FromStr for Rule {
 impl Rule {
     fn covers(&self, method: &Method, readings: &[String]) -> bool {
         (self.methods.is_empty() || self.methods.contains(method))
-            && readings.iter().all(|it| glob::matches(&self.path, it))
+            // A list of indexes names others behind the first.
+            && readings
+                .iter()
+                .all(|it| !it.contains(',') && glob::matches(&self.path, it))
     }
 }
 
@@ -151,8 +154,10 @@ fn is_read(method: &Method, path: &str) -> bool {
         Method::POST => READ_BY_POST.iter().any(|end| {
             let before = path.strip_suffix(end);
             before.is_some_and(|before| {
+                // No index begins so: it would be another part of the API.
+                let is_index = !before.starts_with('_');
                 before.is_empty()
-                    || before.ends_with('/') && !before.trim_matches('/').contains('/')
+                    || is_index && before.ends_with('/') && !before.trim_matches('/').contains('/')
             })
         }),
         _ => false,
@@ -218,6 +223,7 @@ mod tests {
             ("OPTIONS", "/"),
             ("POST", "/logs/_doc%2F_search"),
             ("POST", "/x/y/_search"),
+            ("POST", "/_scripts/_search/scroll"),
         ] {
             assert!(!passes(&read_only, method, target), "{method} {target}");
         }
@@ -231,6 +237,10 @@ mod tests {
         assert!(!passes(&listed, "PUT", "/logs-a/_search"));
         assert!(!passes(&listed, "GET", "/logs/_search"));
         assert!(!passes(&listed, "GET", "/logs-a/_search/scroll"));
+        // A list of indexes is none of them.
+        assert!(!passes(&listed, "GET", "/logs-x,payroll/_search"));
+        assert!(!passes(&listed, "GET", "/logs-x%2Cpayroll/_search"));
+        assert!(!passes(&listed, "GET", "/logs-x%252C*/_search"));
         // What is allowed is allowed however it is read.
         assert!(!passes(&listed, "GET", "/mine%2F..%2Fx"));
         assert!(passes(&listed, "GET", "/mine/a%2Fb"));
