@@ -4,7 +4,6 @@
 //! known. What all of them hold together is bounded: room is taken before bytes are read, and
 //! whoever finds none waits, its client held up by TCP alone.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -365,7 +364,6 @@ pub(super) async fn drain(body: &mut Incoming, bytes: usize, patience: Duration)
                 None => break,
             }
         }
-        Ok::<(), Infallible>(())
     };
     // Whoever sends more, or more slowly, is cut off.
     _ = timeout(patience, read).await;

@@ -121,31 +121,14 @@ impl Route {
         mut body: Incoming,
         sent: &mut u64,
     ) -> Result<Response<Returned>, Refusal> {
-        // judge
-        let head = match Head::read(parts, &self.rules, &self.upstream) {
-            Ok(head) => head,
+        let (head, content) = match self.admit(parts, &mut body).await {
+            Ok(admitted) => admitted,
             Err(refusal) => {
                 drain(&mut body, UNWANTED.0, UNWANTED.1).await;
                 return Err(refusal);
             }
         };
-        // before anything is held that could not be sent
-        if let Err(refusal) = self.credentials() {
-            drain(&mut body, UNWANTED.0, UNWANTED.1).await;
-            return Err(refusal);
-        }
-        // hold the body, as far as it is signed
-        let mut load = if self.shared.unsigned_payload && !body.is_end_stream() {
-            Load::Passing(Some(body))
-        } else {
-            match self.shared.budget.hold(&mut body, head.length).await {
-                Ok(content) => Load::Held(content),
-                Err(refusal) => {
-                    drain(&mut body, UNWANTED.0, UNWANTED.1).await;
-                    return Err(refusal);
-                }
-            }
-        };
+        let mut load = content.map_or_else(|| Load::Passing(Some(body)), Load::Held);
         *sent = load.length();
         // sign and send, once more where that is safe and of use
         let mut is_first = true;
@@ -183,6 +166,22 @@ impl Route {
             }
             return Ok(reply.response);
         }
+    }
+
+    /// Judges a request, and holds its body, as far as that is signed.
+    async fn admit(
+        &self,
+        parts: Parts,
+        body: &mut Incoming,
+    ) -> Result<(Head, Option<Content>), Refusal> {
+        let head = Head::read(parts, &self.rules, &self.upstream)?;
+        // Before anything is held that could not be sent.
+        self.credentials()?;
+        if self.shared.unsigned_payload && !body.is_end_stream() {
+            return Ok((head, None));
+        }
+        let content = self.shared.budget.hold(body, head.length).await?;
+        Ok((head, Some(content)))
     }
 
     fn credentials(&self) -> Result<Arc<Held>, Refusal> {

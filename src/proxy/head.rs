@@ -20,7 +20,9 @@ use crate::sigv4::Target;
 pub(super) const PASSED: HeaderName = HeaderName::from_static("x-opensearch-access-proxy");
 
 /// The header that carries the secret of a proxy that asks for one.
-pub(super) const SECRET: HeaderName = HeaderName::from_static("x-opensearch-access-secret");
+pub(super) const SECRET: HeaderName = HeaderName::from_static(SECRET_NAME);
+
+const SECRET_NAME: &str = "x-opensearch-access-secret";
 
 /// The methods that are forwarded.
 const METHODS: [Method; 7] = [
@@ -164,8 +166,6 @@ impl Head {
         })
     }
 }
-
-const SECRET_NAME: &str = "x-opensearch-access-secret";
 
 /// Makes sure that there is one way to tell where the body ends, and reads its length.
 fn framing(headers: &HeaderMap, version: Version) -> Result<Option<u64>, Refusal> {
