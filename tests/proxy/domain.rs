@@ -1,27 +1,23 @@
 //! Before a real OpenSearch, behind what the managed service puts in front of it.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
 
 use super::program::{Answer, Proxy, get, post, until};
 use crate::common::fake_aws::{DomainOptions, FakeAws};
 use crate::common::gateway::{Gateway, ask, authority};
 use crate::common::opensearch::shared_node;
-use crate::common::parts::part;
 
 const ACCOUNT: &str = "111122223333";
 const REGION: &str = "eu-west-1";
 
 /// A domain with an OpenSearch node, and two who ask it.
-struct Domain {
+pub(super) struct Domain {
     aws: FakeAws,
     gateway: Gateway,
 }
 
 impl Domain {
-    async fn open() -> Self {
+    pub(super) async fn open() -> Self {
         let aws = FakeAws::start().await;
         let options = DomainOptions::default().fine_grained();
         aws.account(ACCOUNT)
@@ -71,7 +67,7 @@ impl Domain {
     }
 
     /// Starts a proxy for a role.
-    async fn proxy(&self, role: &str) -> Proxy {
+    pub(super) async fn proxy(&self, role: &str) -> Proxy {
         let keys = self.aws.session(ACCOUNT, role, "s");
         let token = keys.session_token.unwrap_or_default();
         let variables = [
@@ -197,64 +193,4 @@ async fn a_domain_whose_certificate_nobody_vouches_for_is_not_spoken_to() {
     proxy.until_ready().await;
     assert_eq!(proxy.ask(get("/")).await.status, 502);
     assert_eq!(domain.gateway.passed().len(), before);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn pythons_clients_work_unsigned() {
-    let domain = Domain::open().await;
-    let proxy = domain.proxy("app").await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/clients/use.py");
-    let url = format!("http://{}", proxy.address);
-    for client in ["opensearch-py", "elasticsearch-py"] {
-        let mut used = Command::new(part(client));
-        used.args([script, client, &url, "proxied"]);
-        let output = spawn_blocking(move || used.output().unwrap())
-            .await
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(
-            said.trim(),
-            "ok",
-            "{client}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-}
-
-/// Clients that ask before they send, as curl and .NET's do, and such that keep a stream open.
-#[tokio::test(flavor = "multi_thread")]
-async fn curl_works_unsigned() {
-    let domain = Domain::open().await;
-    let proxy = domain.proxy("app").await;
-    let folder = tempfile::tempdir().unwrap();
-    let bulk = folder.path().join("bulk");
-    let line = "{\"index\": {\"_index\": \"proxied-curl\"}}\n{\"text\": \"0123456789\"}\n";
-    std::fs::write(&bulk, line.repeat(2000)).unwrap();
-    let url = format!("http://localhost:{}", proxy.address.port());
-    let data = format!("@{}", bulk.display());
-    for more in [
-        &["-H", "Expect: 100-continue"][..],
-        &["-H", "Transfer-Encoding: chunked"],
-        &["--http1.0"],
-        &["--http2"],
-        &["--compressed", "--user", "somebody:else"],
-    ] {
-        let mut curl = Command::new("curl");
-        curl.args([
-            "-sS",
-            "-f",
-            "-H",
-            "Content-Type: application/x-ndjson",
-            "--data-binary",
-            &data,
-        ]);
-        curl.args(more).arg(format!("{url}/_bulk"));
-        let output = spawn_blocking(move || curl.output().unwrap())
-            .await
-            .unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{more:?}: {errors}");
-        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(answer["errors"], false, "{more:?}: {answer}");
-    }
 }

@@ -18,6 +18,7 @@ mod common {
     pub(crate) mod tripwire;
 }
 
+mod clients;
 mod domain;
 mod framing;
 mod life;
