@@ -46,8 +46,27 @@ pub(crate) async fn shared_node() -> Arc<Node> {
     node
 }
 
+/// How much a node is made for.
+struct Size {
+    heap: &'static str,
+    settings: &'static str,
+}
+
+const SMALL: Size = Size {
+    heap: "-Xmx384m",
+    settings: "",
+};
+
+/// By default the bodies of writes may take a tenth of the heap, and all together what garbage
+/// leaves of it.
+const LARGE: Size = Size {
+    heap: "-Xmx1g",
+    settings: "indexing_pressure.memory.limit: 50%\nindices.breaker.total.use_real_memory: false\n",
+};
+
 /// A node, gone when it is dropped.
 pub(crate) struct Node {
+    size: &'static Size,
     port: u16,
     folder: TempDir,
     process: Mutex<Option<Process>>,
@@ -56,10 +75,20 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a node, and waits until its security API answers.
     pub(crate) async fn start() -> Self {
+        Self::start_of(&SMALL).await
+    }
+
+    /// The same, of one that takes the largest bodies that a domain takes.
+    pub(crate) async fn start_large() -> Self {
+        Self::start_of(&LARGE).await
+    }
+
+    async fn start_of(size: &'static Size) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
-        configure(&folder.path().join("config"), port);
+        configure(&folder.path().join("config"), port, size.settings);
         let node = Self {
+            size,
             port,
             folder,
             process: Mutex::default(),
@@ -95,7 +124,7 @@ impl Node {
         let parts = parts.display();
         let mut command = Command::new("/usr/bin/env");
         command
-            .args(["java", "-Xms384m", "-Xmx384m", "-XX:+UseSerialGC"])
+            .args(["java", "-Xms384m", self.size.heap, "-XX:+UseSerialGC"])
             .args(["-XX:TieredStopAtLevel=1", "-Dlog4j2.disable.jmx=true"])
             .arg("--add-opens=java.base/java.nio=ALL-UNNAMED")
             .arg("-cp")
@@ -142,7 +171,7 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn configure(folder: &Path, port: u16) {
+fn configure(folder: &Path, port: u16, more: &str) {
     let security = folder.join("opensearch-security");
     fs::create_dir_all(&security).unwrap();
     let stock = part("opensearch").join("security/config");
@@ -161,7 +190,7 @@ fn configure(folder: &Path, port: u16) {
     write("node.pem", &cert.pem());
     write("node.key", &signing_key.serialize_pem());
     let settings = format!(
-        "http.port: {port}\ntransport.port: {}\n{SETTINGS}",
+        "http.port: {port}\ntransport.port: {}\n{SETTINGS}{more}",
         free_port()
     );
     write("opensearch.yml", &settings);

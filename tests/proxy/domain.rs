@@ -1,11 +1,13 @@
 //! Before a real OpenSearch, behind what the managed service puts in front of it.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::program::{Answer, Proxy, get, post, until};
 use crate::common::fake_aws::{DomainOptions, FakeAws};
 use crate::common::gateway::{Gateway, ask, authority};
-use crate::common::opensearch::shared_node;
+use crate::common::opensearch::{Node, shared_node};
 
 const ACCOUNT: &str = "111122223333";
 const REGION: &str = "eu-west-1";
@@ -13,18 +15,23 @@ const REGION: &str = "eu-west-1";
 /// A domain with an OpenSearch node, and two who ask it.
 pub(super) struct Domain {
     aws: FakeAws,
-    gateway: Gateway,
+    pub(super) gateway: Gateway,
 }
 
 impl Domain {
     pub(super) async fn open() -> Self {
+        Self::of(shared_node().await).await
+    }
+
+    /// The same, with a node of its own.
+    pub(super) async fn of(node: Arc<Node>) -> Self {
         let aws = FakeAws::start().await;
         let options = DomainOptions::default().fine_grained();
         aws.account(ACCOUNT)
             .role("app")
             .role("nobody")
             .domain_with("proxied", REGION, options);
-        let gateway = Gateway::open(&aws, "proxied", shared_node().await).await;
+        let gateway = Gateway::open(&aws, "proxied", node).await;
         let domain = Self { aws, gateway };
         domain.lets_in("app").await;
         domain
@@ -84,11 +91,11 @@ impl Domain {
     }
 }
 
-fn json_of(answer: &Answer) -> Value {
+pub(super) fn json_of(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{answer:?}"))
 }
 
-fn with_json(method: &str, target: &str, body: &str) -> String {
+pub(super) fn with_json(method: &str, target: &str, body: &str) -> String {
     let length = body.len();
     format!(
         "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"

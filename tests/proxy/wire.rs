@@ -92,6 +92,7 @@ async fn a_client_that_waits_to_be_told_to_send_is_told() {
     let head = "POST /_bulk HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
     client.send(head.as_bytes()).await;
     assert_eq!(client.answer().await.unwrap().status, 100);
+    assert!(upstream.seen().is_empty(), "who tells it is the proxy");
     client.send(b"abc").await;
     assert_eq!(client.answer().await.unwrap().status, 200);
     assert_eq!(
