@@ -14,7 +14,7 @@ demo: ## Watch manifests become an access policy, on a real API server and a fak
 
 # The tests on real parts mostly wait: for watches, for quiet, for retries. Hence more threads than cores.
 test: lint ## Pass everything, on the real parts.
-	@echo '==> preparing the real parts (first time about 8 minutes; then nothing)'
+	@echo '==> preparing the real parts (first time about 10 minutes; then nothing)'
 	@tests/world/prepare
 	@echo '==> tests'
 	RUST_TEST_THREADS=12 cargo test --locked --all-targets
