@@ -57,7 +57,7 @@ use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
@@ -151,6 +151,9 @@ pub enum Error {
     /// The bodies do not fit.
     #[error("{0}")]
     Budget(#[from] body::TooLittle),
+    /// What a proxy cannot do without came to an end.
+    #[error("{0} came to an end: {1}")]
+    Ended(&'static str, String),
     /// The process cannot be told to stop.
     #[error("failed to listen for signals: {0}")]
     Signals(std::io::Error),
@@ -175,11 +178,12 @@ pub async fn run(config: Config) -> Result<(), Error> {
         region: scopes.first().map(|scope| scope.region.clone()),
     };
     let provider = SharedCredentialsProvider::new(source);
-    let (identity, keeper) = identity(provider, scopes);
+    let clock = Arc::new(Clock::default());
+    let (identity, keeper) = identity(provider, scopes, Arc::clone(&clock));
     let (limit, total) = config.bodies;
     let shared = Arc::new(Shared {
         identity,
-        clock: Clock::default(),
+        clock,
         budget: Budget::new(total, limit)?,
         metrics: Metrics::new(),
         request_timeout: config.request_timeout,
@@ -208,6 +212,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
             return Err(Error::Loop(upstream.to_string()));
         }
         let connections = Connections::new(upstream, &tls, config.connect_timeout);
+        let connections = Arc::new(connections);
         info!(%address, %upstream, "signing");
         listeners.push(Listener {
             socket,
@@ -225,13 +230,18 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let address = utility.local_addr().unwrap_or(config.utility);
     info!(%address, "the utility port is open");
 
-    let keeping = tokio::spawn(keeper.run());
-    let watching = tokio::spawn(utility::serve(utility, Arc::clone(&shared), told.clone()));
+    let mut keeping = tokio::spawn(keeper.run());
+    let mut watching = tokio::spawn(utility::serve(utility, Arc::clone(&shared), told.clone()));
     let mut serving = JoinSet::new();
     for listener in listeners {
         serving.spawn(listener.serve(told.clone()));
     }
-    stop.await;
+    // Neither ends by itself; without them nothing would be signed for long, or seen.
+    tokio::select! {
+        () = stop => {}
+        ended = &mut keeping => return Err(Error::Ended("the renewal of credentials", told_of(ended))),
+        ended = &mut watching => return Err(Error::Ended("the utility port", told_of(ended))),
+    }
     info!("stopping: clients are sent away after their answers");
     phase.send_replace(Phase::Leaving);
     let leaving = async {
@@ -254,6 +264,10 @@ pub async fn run(config: Config) -> Result<(), Error> {
     keeping.abort();
     watching.abort();
     Ok(())
+}
+
+fn told_of<T: std::fmt::Debug>(ended: Result<T, JoinError>) -> String {
+    ended.map_or_else(|error| error.to_string(), |it| format!("{it:?}"))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

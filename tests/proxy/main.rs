@@ -21,6 +21,7 @@ mod common {
 mod domain;
 mod framing;
 mod life;
+mod mended;
 mod program;
 mod replies;
 mod upstream;
