@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - [`upstream`], [`connections`]: where requests go, chosen at the start
-//! - `serve`, `guard`: who connects, and what can be read in one way only
+//! - `serve`, `pace`, `guard`: who connects, how long they may take, and what can be read in one way only
 //! - [`head`], [`allow`]: what is forwarded, and what of it
 //! - [`body`]: what is held until its hash is known, within a budget
 //! - [`identity`], [`clock`]: what signatures are made with
@@ -40,6 +40,7 @@ mod guard;
 pub mod head;
 pub mod identity;
 pub mod metrics;
+mod pace;
 pub mod refusal;
 pub mod reply;
 mod serve;
@@ -48,7 +49,7 @@ mod tls;
 pub mod upstream;
 mod utility;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,6 +107,8 @@ pub struct Config {
     pub utility: SocketAddr,
     /// Whether clients on other machines may connect.
     pub listen_anywhere: bool,
+    /// The address of the node, where the proxy is on the node's own network.
+    pub on_network_of: Option<IpAddr>,
     /// The longest that a connection to an upstream may take.
     pub connect_timeout: Duration,
     /// The longest that an upstream may take to answer.
@@ -136,6 +139,11 @@ pub enum Error {
         "{0} can be reached from other machines, whose requests would be signed as this one's: listen on 127.0.0.1, or say --listen-anywhere"
     )]
     Reachable(SocketAddr),
+    /// Every process of the node could use its identity.
+    #[error(
+        "this pod is on the network of its node ({0}), where 127.0.0.1 is every process's and every other such pod's, whose requests would be signed as this one's: do without hostNetwork, or say --listen-anywhere"
+    )]
+    OnNode(IpAddr),
     /// A port cannot be had.
     #[error("failed to listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -165,6 +173,9 @@ pub enum Error {
 ///
 /// Fails where it cannot start.
 pub async fn run(config: Config) -> Result<(), Error> {
+    if let Some(node) = config.on_network_of.filter(|_| !config.listen_anywhere) {
+        return Err(Error::OnNode(node));
+    }
     let stop = shutdown::requested().map_err(Error::Signals)?;
     let sdk = Box::pin(aws_config::defaults(BehaviorVersion::latest()).load()).await;
     let scopes: Result<Vec<Scope>, Error> = config
