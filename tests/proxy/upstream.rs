@@ -50,6 +50,8 @@ pub(crate) enum Do {
     SaySlowly(Vec<Vec<u8>>, Duration),
     /// Says the first, and the second once it is told to.
     SayTwice(Vec<u8>, Vec<u8>, Arc<Notify>),
+    /// Says this again and again, for as long as it is read.
+    SayForever(Vec<u8>),
     /// Closes the connection without a word.
     Close,
     /// Never answers.
@@ -194,6 +196,11 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Scrip
                 told.notified().await;
                 stream.write_all(&second).await
             }
+            Do::SayForever(bytes) => loop {
+                if stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            },
             Do::Close => return,
             Do::Hang => std::future::pending().await,
         };
