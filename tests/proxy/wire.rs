@@ -127,7 +127,13 @@ async fn paths_are_sent_in_the_one_form_that_is_signed() {
         let line = upstream.last().line().to_owned();
         assert_eq!(line, format!("GET {sent} HTTP/1.1"), "{asked}");
     }
-    for asked in ["/%2e%2e/a", "/a//../b", "/?X-Amz-Signature=x", "/<logs>"] {
+    for asked in [
+        "/%2e%2e/a",
+        "/a//../b",
+        "/?X-Amz-Signature=x",
+        "/<logs>",
+        "/a#b",
+    ] {
         let before = upstream.seen().len();
         assert_eq!(proxy.ask(get(asked)).await.status, 400, "{asked}");
         assert_eq!(upstream.seen().len(), before, "{asked}");
