@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 
 use super::guard::Guard;
 
@@ -258,17 +258,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
 /// A connection of which a parser reads only what cannot be read in two ways.
 pub(super) struct Guarded<S> {
-    stream: S,
+    stream: Take<S>,
     guard: Guard,
     pace: Arc<Pace>,
     buffer: Box<[u8]>,
     has_ended: bool,
 }
 
-impl<S> Guarded<S> {
+impl<S: AsyncRead> Guarded<S> {
     pub(super) fn new(stream: S, pace: &Arc<Pace>) -> Self {
         Self {
-            stream,
+            stream: stream.take(u64::MAX),
             guard: Guard::new(),
             pace: Arc::clone(pace),
             buffer: vec![0; BUFFER].into(),
@@ -284,6 +284,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let passing = this.guard.passing();
+        if passing > 0 && !this.has_ended {
+            // What is within a body can be read in one way only, and goes to the parser at once.
+            this.stream.set_limit(passing);
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+            let length = buffer.filled().len() - before;
+            this.guard.passed(length);
+            this.has_ended = length == 0;
+            this.pace.read(false, Instant::now());
+            return Poll::Ready(Ok(()));
+        }
+        this.stream.set_limit(u64::MAX);
         while !this.guard.has_some() && !this.has_ended {
             let mut read = ReadBuf::new(&mut this.buffer);
             ready!(Pin::new(&mut this.stream).poll_read(context, &mut read))?;
@@ -301,21 +314,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        Pin::new(self.get_mut().stream.get_mut()).poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        Pin::new(self.get_mut().stream.get_mut()).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        Pin::new(self.get_mut().stream.get_mut()).poll_shutdown(context)
     }
 
     fn poll_write_vectored(
@@ -323,11 +336,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, buffers)
+        Pin::new(self.get_mut().stream.get_mut()).poll_write_vectored(context, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.get_ref().is_write_vectored()
     }
 }
 
