@@ -15,7 +15,6 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -51,7 +50,7 @@ async fn ready(State(seen): State<Seen>) -> (StatusCode, String) {
     if *seen.phase.borrow() != Phase::Serving {
         return told("stopping".to_owned());
     }
-    match seen.shared.identity.get(Timestamp::now()) {
+    match seen.shared.credentials() {
         Ok(_) => (StatusCode::OK, "ok\n".to_owned()),
         Err(why) => told(format!("no credentials: {why}")),
     }
@@ -59,7 +58,7 @@ async fn ready(State(seen): State<Seen>) -> (StatusCode, String) {
 
 async fn metrics(State(seen): State<Seen>) -> Response {
     let shared = &seen.shared;
-    let expiry = match shared.identity.get(Timestamp::now()) {
+    let expiry = match shared.credentials() {
         Ok(held) => held
             .expires
             .map_or(9e9, |it| it.as_duration().as_secs_f64()),

@@ -92,6 +92,7 @@ async fn a_client_that_waits_to_be_told_to_send_is_told() {
     let head = "POST /_bulk HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
     client.send(head.as_bytes()).await;
     assert_eq!(client.answer().await.unwrap().status, 100);
+    assert!(upstream.seen().is_empty(), "who tells it is the proxy");
     client.send(b"abc").await;
     assert_eq!(client.answer().await.unwrap().status, 200);
     assert_eq!(
@@ -126,7 +127,13 @@ async fn paths_are_sent_in_the_one_form_that_is_signed() {
         let line = upstream.last().line().to_owned();
         assert_eq!(line, format!("GET {sent} HTTP/1.1"), "{asked}");
     }
-    for asked in ["/%2e%2e/a", "/a//../b", "/?X-Amz-Signature=x", "/<logs>"] {
+    for asked in [
+        "/%2e%2e/a",
+        "/a//../b",
+        "/?X-Amz-Signature=x",
+        "/<logs>",
+        "/a#b",
+    ] {
         let before = upstream.seen().len();
         assert_eq!(proxy.ask(get(asked)).await.status, 400, "{asked}");
         assert_eq!(upstream.seen().len(), before, "{asked}");

@@ -1,0 +1,269 @@
+//! What the proxy puts right of itself, and what it makes of answers that tell little.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use opensearch_access::sigv4::{Credentials, Payload, Request, Signer, Target};
+use serde_json::json;
+use tokio::sync::Notify;
+
+use super::program::{Client, KEY_ID, Proxy, SECRET, get, post, until};
+use super::replies::http_date;
+use super::upstream::{Do, Seen, Upstream, says};
+
+fn signed_at(seen: &Seen) -> Timestamp {
+    let date = seen.field("x-amz-date").unwrap();
+    let date = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", date).unwrap();
+    let date = date.to_datetime().unwrap();
+    date.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()
+}
+
+/// Opens an upstream whose clock is ahead by an hour, and that says so in its own way.
+async fn an_hour_ahead(refusal: &'static str) -> Upstream {
+    Upstream::scripted(move |_, seen| {
+        let now = Timestamp::now() + SignedDuration::from_hours(1);
+        if signed_at(seen).duration_since(now).abs() < SignedDuration::from_mins(5) {
+            return says("200 OK", "", "");
+        }
+        let date = http_date(now);
+        let text = refusal.replace("DATE", &date);
+        Do::Say(text.into_bytes())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_is_put_right_by_refusals_that_say_little() {
+    for refusal in [
+        "HTTP/1.1 403 Forbidden\r\nDate: DATE\r\nContent-Length: 97\r\n\r\n",
+        "HTTP/1.1 403 Forbidden\r\nDate: DATE\r\nx-amzn-ErrorType: RequestTimeTooSkewed:\r\n\r\n",
+    ] {
+        let upstream = an_hour_ahead(refusal).await;
+        let proxy = Proxy::before(&upstream, &[]).await;
+        let mut client = Client::connect(proxy.address).await;
+        client
+            .send(b"HEAD /logs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
+        assert_eq!(client.answer_to(true).await.unwrap().status, 200);
+        assert_eq!(upstream.seen().len(), 2);
+    }
+    let chunked = "HTTP/1.1 403 Forbidden\r\nDate: DATE\r\nTransfer-Encoding: chunked\r\n\r\n1e\r\n{\"message\":\"Signature expired\"\r\n1\r\n}\r\n0\r\n\r\n";
+    let upstream = an_hour_ahead(chunked).await;
+    let proxy = Proxy::before(&upstream, &[]).await;
+    assert_eq!(proxy.ask(post("/_bulk", "{}")).await.status, 200);
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+/// Such a body cannot be sent again; whoever comes next is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_is_put_right_by_bodies_that_are_passed_on_too() {
+    let text = "HTTP/1.1 403 Forbidden\r\nDate: DATE\r\nContent-Length: 31\r\n\r\n{\"message\":\"Signature expired\"}";
+    let upstream = an_hour_ahead(text).await;
+    let proxy = Proxy::before(&upstream, &["--unsigned-payload"]).await;
+    assert_eq!(proxy.ask(post("/_bulk", "{}")).await.status, 403);
+    assert_eq!(proxy.ask(post("/_bulk", "{}")).await.status, 200);
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unsigned_bodies_arrive_whatever_the_method_and_however_they_are_framed() {
+    let upstream = Upstream::open().await;
+    let proxy = Proxy::before(&upstream, &["--unsigned-payload"]).await;
+    for method in ["GET", "POST", "DELETE"] {
+        let head = format!("{method} /_search HTTP/1.1\r\nHost: localhost\r\n");
+        for rest in [
+            "Transfer-Encoding: chunked\r\n\r\n2\r\n{\"\r\n3\r\na\":\r\n2\r\n1}\r\n0\r\n\r\n",
+            "Content-Length: 7\r\n\r\n{\"a\":1}",
+        ] {
+            let answer = proxy.ask(format!("{head}{rest}")).await;
+            assert_eq!(answer.status, 200, "{method} {rest}");
+            let seen = upstream.last();
+            assert_eq!(seen.body, b"{\"a\":1}", "{method} {rest}");
+            assert_eq!(seen.field("x-amz-content-sha256"), Some("UNSIGNED-PAYLOAD"));
+        }
+    }
+}
+
+/// What OpenSearch says may be a client's own words, and the request have been done.
+#[tokio::test(flavor = "multi_thread")]
+async fn words_of_a_client_are_not_taken_for_those_of_aws() {
+    let date = http_date(Timestamp::now() + SignedDuration::from_hours(1));
+    for body in [
+        "Signature expired: so says a client",
+        r#"{"error":{"type":"mapper_parsing_exception","reason":"The security token included in the request is expired"},"status":400}"#,
+        r#"{"statusCode":400,"error":"Bad Request","message":"Signature expired: so says a client"}"#,
+        r#"{"status":"BAD_REQUEST","message":"no such role: Signature expired"}"#,
+    ] {
+        let answer = says("400 Bad Request", &format!("Date: {date}\r\n"), body);
+        let upstream = Upstream::scripted(move |_, _| answer.clone()).await;
+        let proxy = Proxy::before(&upstream, &[]).await;
+        let answer = proxy.ask(post("/_doc", "{}")).await;
+        assert_eq!((answer.status, answer.text().as_str()), (400, body));
+        assert_eq!(answer.field("x-opensearch-access-explained"), None);
+        assert_eq!(upstream.seen().len(), 1, "{body}");
+        let metrics = proxy.utility("/metrics").await.1;
+        assert!(metrics.contains("clock_ahead_seconds 0\n"), "{metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_stalls_costs_one_request_and_no_connection() {
+    let upstream = Upstream::scripted(|number, _| {
+        let text = "HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\n{";
+        match number {
+            0 => Do::SayTwice(text.into(), Vec::new(), Arc::new(Notify::new())),
+            _ => says("200 OK", "", "{}"),
+        }
+    })
+    .await;
+    let proxy = Proxy::before(&upstream, &["--request-timeout", "1"]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send(post("/_bulk", "{}").as_bytes()).await;
+    assert_eq!(client.answer().await.unwrap().status, 504);
+    client.send(get("/").as_bytes()).await;
+    assert_eq!(client.answer().await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_refusal_is_passed_on_whole() {
+    let body = format!("{{\"reason\":\"{}\"}}", "x".repeat(300 << 10));
+    let answer = says("400 Bad Request", "", &body);
+    let upstream = Upstream::scripted(move |_, _| answer.clone()).await;
+    let proxy = Proxy::before(&upstream, &[]).await;
+    let mut client = Client::connect(proxy.address).await;
+    for _ in 0..2 {
+        client.send(get("/").as_bytes()).await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!((answer.status, answer.text()), (400, body.clone()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_changes_to_another_protocol_has_not_answered() {
+    let upstream = Upstream::scripted(|_, _| {
+        let text =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nbytes";
+        Do::Say(text.into())
+    })
+    .await;
+    let proxy = Proxy::before(&upstream, &[]).await;
+    let answer = proxy.ask(get("/")).await;
+    assert_eq!(answer.status, 502);
+    assert!(answer.text().contains("upstream_broken"), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_before_sending_too_much_is_not_told_to_send() {
+    let upstream = Upstream::open().await;
+    let proxy = Proxy::before(&upstream, &["--body-limit", "1MiB"]).await;
+    let head = "POST /_bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\nExpect: 100-continue\r\n\r\n";
+    let mut client = Client::connect(proxy.address).await;
+    client.send(head.as_bytes()).await;
+    assert_eq!(client.answer().await.unwrap().status, 413);
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_unknown_length_holds_no_more_room_than_it_needs() {
+    let upstream = Upstream::scripted(|_, _| Do::Hang).await;
+    let proxy = Proxy::before(&upstream, &[]).await;
+    let chunk = format!("100000\r\n{}\r\n", "x".repeat(1 << 20));
+    let mut client = Client::connect(proxy.address).await;
+    let head = "POST /_bulk HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let whole = format!("{head}{}0\r\n\r\n", chunk.repeat(5));
+    client.send(whole.as_bytes()).await;
+    let arrived = async || (upstream.seen().len() == 1).then_some(());
+    until("it has arrived", arrived).await;
+    assert_eq!(upstream.last().body.len(), 5 << 20);
+    let metrics = proxy.utility("/metrics").await.1;
+    let held = format!("body_held_bytes {}\n", 5 << 20);
+    assert!(metrics.contains(&held), "{metrics}");
+}
+
+/// Verifies as the service does, and says what it expected.
+fn verified(seen: &Seen, secret: &str) -> Do {
+    let keys = Credentials::new(KEY_ID, secret, None).unwrap();
+    let signer = Signer::new(keys, "eu-west-1", "es");
+    let target = seen.line().split(' ').nth(1).unwrap();
+    let request = Request {
+        method: seen.line().split(' ').next().unwrap(),
+        host: seen.field("host").unwrap(),
+        target: &Target::parse(target.as_bytes()).unwrap(),
+        payload: Payload::of(&seen.body),
+    };
+    let at = signed_at(seen);
+    let expected = signer.sign(&request, at).authorization;
+    if seen.field("authorization") == Some(&expected) {
+        return says("200 OK", "", "{}");
+    }
+    let canonical = signer.canonical_request(&request, at);
+    let message = format!(
+        "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.\n\nThe Canonical String for this request should have been\n'{canonical}'\n\nThe String-to-Sign should have been\n'...'"
+    );
+    says(
+        "403 Forbidden",
+        "",
+        &json!({"message": message}).to_string(),
+    )
+}
+
+fn write_keys(file: &Path, secret: &str) {
+    let text = format!("[default]\naws_access_key_id={KEY_ID}\naws_secret_access_key={secret}\n");
+    std::fs::write(file, text).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_was_wrong_is_read_again_once_it_is_refused() {
+    let upstream = Upstream::scripted(|_, seen| verified(seen, SECRET)).await;
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("credentials");
+    write_keys(&file, "wrong");
+    let variables = [
+        ("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap()),
+        ("AWS_CONFIG_FILE", "/nowhere"),
+    ];
+    let url = format!("http://{}", upstream.address);
+    let proxy = Proxy::start(&url, &variables, &[]).await;
+    proxy.until_ready().await;
+    let answer = proxy.ask(get("/")).await;
+    assert_eq!(answer.status, 403);
+    let explained = answer.field("x-opensearch-access-explained").unwrap();
+    assert!(explained.contains("secret key"), "{explained}");
+    write_keys(&file, SECRET);
+    assert_eq!(proxy.ask(post("/_bulk", "{}")).await.status, 200);
+}
+
+/// As on a machine whose clock is ahead by more than its credentials last.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_seem_to_have_expired_are_used_until_they_are_refused() {
+    let refused = r#"{"message":"The security token included in the request is expired"}"#;
+    let upstream = Upstream::scripted(move |number, _| match number {
+        0 => says("200 OK", "", "{}"),
+        _ => says("403 Forbidden", "", refused),
+    })
+    .await;
+    let home = tempfile::tempdir().unwrap();
+    let (config, given) = (home.path().join("config"), home.path().join("given"));
+    let keys = json!({"Version": 1, "AccessKeyId": KEY_ID, "SecretAccessKey": SECRET,
+        "SessionToken": "t", "Expiration": (Timestamp::now() - SignedDuration::from_hours(1)).to_string()});
+    std::fs::write(&given, keys.to_string()).unwrap();
+    let process = format!(
+        "[default]\ncredential_process = /bin/cat {}\n",
+        given.display()
+    );
+    std::fs::write(&config, process).unwrap();
+    let variables = [
+        ("AWS_CONFIG_FILE", config.to_str().unwrap()),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/nowhere"),
+    ];
+    let url = format!("http://{}", upstream.address);
+    let proxy = Proxy::start(&url, &variables, &[]).await;
+    proxy.until_ready().await;
+    assert_eq!(proxy.ask(get("/")).await.status, 200);
+    assert_eq!(proxy.ask(get("/")).await.status, 403);
+    let answer = proxy.ask(get("/")).await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.text().contains("expired"), "{answer:?}");
+    assert_eq!(upstream.seen().len(), 2);
+}
