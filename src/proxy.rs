@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - [`upstream`], [`connections`]: where requests go, chosen at the start
-//! - `serve`, `pace`, `guard`: who connects, how long they may take, and what can be read in one way only
+//! - `serve`, `guard`: who connects, and what can be read in one way only
 //! - [`head`], [`allow`]: what is forwarded, and what of it
 //! - [`body`]: what is held until its hash is known, within a budget
 //! - [`identity`], [`clock`]: what signatures are made with
@@ -40,7 +40,6 @@ mod guard;
 pub mod head;
 pub mod identity;
 pub mod metrics;
-mod pace;
 pub mod refusal;
 pub mod reply;
 mod serve;
@@ -49,7 +48,7 @@ mod tls;
 pub mod upstream;
 mod utility;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +57,7 @@ use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
@@ -107,8 +106,6 @@ pub struct Config {
     pub utility: SocketAddr,
     /// Whether clients on other machines may connect.
     pub listen_anywhere: bool,
-    /// The address of the node, where the proxy is on the node's own network.
-    pub on_network_of: Option<IpAddr>,
     /// The longest that a connection to an upstream may take.
     pub connect_timeout: Duration,
     /// The longest that an upstream may take to answer.
@@ -139,11 +136,6 @@ pub enum Error {
         "{0} can be reached from other machines, whose requests would be signed as this one's: listen on 127.0.0.1, or say --listen-anywhere"
     )]
     Reachable(SocketAddr),
-    /// Every process of the node could use its identity.
-    #[error(
-        "this pod is on the network of its node ({0}), where 127.0.0.1 is every process's and every other such pod's, whose requests would be signed as this one's: do without hostNetwork, or say --listen-anywhere"
-    )]
-    OnNode(IpAddr),
     /// A port cannot be had.
     #[error("failed to listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -159,9 +151,6 @@ pub enum Error {
     /// The bodies do not fit.
     #[error("{0}")]
     Budget(#[from] body::TooLittle),
-    /// What a proxy cannot do without came to an end.
-    #[error("{0} came to an end: {1}")]
-    Ended(&'static str, String),
     /// The process cannot be told to stop.
     #[error("failed to listen for signals: {0}")]
     Signals(std::io::Error),
@@ -173,9 +162,6 @@ pub enum Error {
 ///
 /// Fails where it cannot start.
 pub async fn run(config: Config) -> Result<(), Error> {
-    if let Some(node) = config.on_network_of.filter(|_| !config.listen_anywhere) {
-        return Err(Error::OnNode(node));
-    }
     let stop = shutdown::requested().map_err(Error::Signals)?;
     let sdk = Box::pin(aws_config::defaults(BehaviorVersion::latest()).load()).await;
     let scopes: Result<Vec<Scope>, Error> = config
@@ -189,12 +175,11 @@ pub async fn run(config: Config) -> Result<(), Error> {
         region: scopes.first().map(|scope| scope.region.clone()),
     };
     let provider = SharedCredentialsProvider::new(source);
-    let clock = Arc::new(Clock::default());
-    let (identity, keeper) = identity(provider, scopes, Arc::clone(&clock));
+    let (identity, keeper) = identity(provider, scopes);
     let (limit, total) = config.bodies;
     let shared = Arc::new(Shared {
         identity,
-        clock,
+        clock: Clock::default(),
         budget: Budget::new(total, limit)?,
         metrics: Metrics::new(),
         request_timeout: config.request_timeout,
@@ -223,7 +208,6 @@ pub async fn run(config: Config) -> Result<(), Error> {
             return Err(Error::Loop(upstream.to_string()));
         }
         let connections = Connections::new(upstream, &tls, config.connect_timeout);
-        let connections = Arc::new(connections);
         info!(%address, %upstream, "signing");
         listeners.push(Listener {
             socket,
@@ -241,18 +225,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let address = utility.local_addr().unwrap_or(config.utility);
     info!(%address, "the utility port is open");
 
-    let mut keeping = tokio::spawn(keeper.run());
-    let mut watching = tokio::spawn(utility::serve(utility, Arc::clone(&shared), told.clone()));
+    let keeping = tokio::spawn(keeper.run());
+    let watching = tokio::spawn(utility::serve(utility, Arc::clone(&shared), told.clone()));
     let mut serving = JoinSet::new();
     for listener in listeners {
         serving.spawn(listener.serve(told.clone()));
     }
-    // Neither ends by itself; without them nothing would be signed for long, or seen.
-    tokio::select! {
-        () = stop => {}
-        ended = &mut keeping => return Err(Error::Ended("the renewal of credentials", told_of(ended))),
-        ended = &mut watching => return Err(Error::Ended("the utility port", told_of(ended))),
-    }
+    stop.await;
     info!("stopping: clients are sent away after their answers");
     phase.send_replace(Phase::Leaving);
     let leaving = async {
@@ -275,10 +254,6 @@ pub async fn run(config: Config) -> Result<(), Error> {
     keeping.abort();
     watching.abort();
     Ok(())
-}
-
-fn told_of<T: std::fmt::Debug>(ended: Result<T, JoinError>) -> String {
-    ended.map_or_else(|error| error.to_string(), |it| format!("{it:?}"))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

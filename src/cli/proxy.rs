@@ -51,14 +51,6 @@ pub(super) struct Args {
     /// Let other machines connect, whose requests are then signed as this one's.
     #[arg(long, env = "PROXY_LISTEN_ANYWHERE")]
     listen_anywhere: bool,
-    /// The address of the pod that the proxy runs in, and that of the pod's node (status.podIP and
-    /// status.hostIP of the downward API). They are the same exactly where the pod is on its node's
-    /// network; 127.0.0.1 is the whole node's there, and the proxy only starts with --listen-anywhere.
-    #[arg(long, env = "PROXY_POD_IP", value_name = "IP", requires = "host_ip")]
-    pod_ip: Option<IpAddr>,
-    /// See --pod-ip.
-    #[arg(long, env = "PROXY_HOST_IP", value_name = "IP", requires = "pod_ip")]
-    host_ip: Option<IpAddr>,
     /// Where to serve /health, /ready and /metrics: a port, or an address and a port.
     #[arg(short, long, env = "PROXY_UTILITY_PORT", value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:9090")]
     utility_port: SocketAddr,
@@ -173,10 +165,6 @@ fn config(args: Args) -> anyhow::Result<Config> {
         assume_role: args.assume_role.map(|role| (role, args.external_id)),
         utility: args.utility_port,
         listen_anywhere: args.listen_anywhere,
-        on_network_of: args.pod_ip.filter(|pod| {
-            args.host_ip
-                .is_some_and(|it| it.to_canonical() == pod.to_canonical())
-        }),
         connect_timeout: args.connect_timeout.min(args.signature_lifetime),
         request_timeout: args.request_timeout,
         authorities: args.ca,
@@ -301,18 +289,6 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_on_its_nodes_network_is_told_by_its_address() {
-        let node = |pod: &str, host: &str| {
-            let line = format!("-f https://a.example --pod-ip {pod} --host-ip {host}");
-            read(&line).unwrap().on_network_of
-        };
-        assert_eq!(node("10.0.0.2", "10.0.0.1"), None);
-        assert_eq!(node("10.0.0.1", "10.0.0.1"), "10.0.0.1".parse().ok());
-        assert!(node("::ffff:10.0.0.1", "10.0.0.1").is_some());
-        assert!(node("fd00::1", "fd00:0::1").is_some());
-    }
-
-    #[test]
     fn what_cannot_be_meant_is_refused() {
         for line in [
             "",
@@ -326,9 +302,6 @@ mod tests {
             "-f https://a.example --request-timeout 0",
             "-f https://a.example --body-limit 1TB",
             "-f https://a.example --allow x",
-            "-f https://a.example --pod-ip 10.0.0.1",
-            "-f https://a.example --host-ip 10.0.0.1",
-            "-f https://a.example --pod-ip x --host-ip 10.0.0.1",
             "-f https://a.example --client-secret-file /nowhere",
         ] {
             assert!(read(line).is_err(), "{line}");

@@ -4,7 +4,6 @@
 //! known. What all of them hold together is bounded: room is taken before bytes are read, and
 //! whoever finds none waits, its client held up by TCP alone.
 
-use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,11 +13,9 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use sha2::{Digest, Sha256};
-use tokio::select;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connections::Answer;
 use super::refusal::Refusal;
 use crate::sigv4::Payload;
 
@@ -45,44 +42,15 @@ const WAIT: Duration = Duration::from_secs(30);
 
 /// The room for all bodies.
 ///
-/// A quarter is for small bodies. Of the rest, enough for one of the largest is for whoever comes to
-/// the end of what is shared: a body that does not say how long it is takes more as it grows, and
-/// whoever has the last room waits for nobody. So those who hold some and wait for more all get it.
+/// A quarter is for small bodies, and the rest for large ones, which take all that they may need at
+/// once: nobody who waits for room holds any that others of its kind wait for.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    small: Pool,
-    shared: Pool,
-    last: Pool,
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
     /// The largest body.
     limit: u64,
-}
-
-/// A part of the room.
-#[derive(Debug, Clone)]
-struct Pool {
-    free: Arc<Semaphore>,
-    units: usize,
-}
-
-impl Pool {
-    fn new(units: usize) -> Self {
-        let free = Arc::new(Semaphore::new(units));
-        Self { free, units }
-    }
-
-    /// Takes room in the order of who waits for it; never, where there is not so much.
-    async fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let wanted = units(bytes);
-        if wanted > self.units {
-            return pending().await;
-        }
-        let wanted = u32::try_from(wanted).ok()?;
-        Arc::clone(&self.free).acquire_many_owned(wanted).await.ok()
-    }
-
-    fn taken(&self) -> usize {
-        self.units - self.free.available_permits()
-    }
+    units: [usize; 2],
 }
 
 /// Why room cannot be divided so.
@@ -91,14 +59,6 @@ impl Pool {
 pub struct TooLittle {
     limit: u64,
     least: u64,
-}
-
-impl TooLittle {
-    fn of(limit: u64) -> Self {
-        let units = limit.div_ceil(UNIT) * UNIT;
-        let least = (units.div_ceil(3) * 4).max(SMALL.min(units) * 4);
-        Self { limit, least }
-    }
 }
 
 fn units(bytes: u64) -> usize {
@@ -114,64 +74,38 @@ impl Budget {
     pub fn new(total: u64, limit: u64) -> Result<Self, TooLittle> {
         let small = units(total / 4);
         let large = units(total - total / 4);
-        let last = units(limit);
-        let Some(shared) = large.checked_sub(last) else {
-            return Err(TooLittle::of(limit));
-        };
-        if small < units(SMALL.min(limit)) {
-            return Err(TooLittle::of(limit));
+        if large < units(limit) || small < units(SMALL.min(limit)) {
+            let least = (limit.div_ceil(3) * 4).max(SMALL.min(limit) * 4);
+            return Err(TooLittle { limit, least });
         }
         Ok(Self {
-            small: Pool::new(small),
-            shared: Pool::new(shared),
-            last: Pool::new(last),
+            small: Arc::new(Semaphore::new(small)),
+            large: Arc::new(Semaphore::new(large)),
             limit,
+            units: [small, large],
         })
     }
 
     /// Returns how many bytes are taken.
     #[must_use]
     pub fn taken(&self) -> u64 {
-        let taken = self.small.taken() + self.shared.taken() + self.last.taken();
+        let [small, large] = self.units;
+        let taken = small - self.small.available_permits() + large - self.large.available_permits();
         u64::try_from(taken)
             .unwrap_or(u64::MAX)
             .saturating_mul(UNIT)
     }
 
-    /// Waits for room for a body that takes no more of it.
-    async fn whole(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
-        let taken = async {
-            if bytes <= SMALL {
-                return self.small.take(bytes).await;
-            }
-            select! {
-                biased;
-                taken = self.shared.take(bytes) => taken,
-                taken = self.last.take(bytes) => taken,
-            }
+    /// Waits for room.
+    async fn take(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
+        let pool = if bytes <= SMALL {
+            &self.small
+        } else {
+            &self.large
         };
-        timeout(WAIT, taken)
-            .await
-            .ok()
-            .flatten()
-            .ok_or(Refusal::Full)
-    }
-
-    /// Waits for more room for a body that has some, and says how large it may then be.
-    async fn more(&self, most: u64) -> Result<(OwnedSemaphorePermit, u64), Refusal> {
-        let step = most.min(self.limit - most);
-        let taken = async {
-            select! {
-                biased;
-                taken = self.shared.take(step) => taken.map(|it| (it, most + step)),
-                taken = self.last.take(self.limit) => taken.map(|it| (it, self.limit)),
-            }
-        };
-        timeout(WAIT, taken)
-            .await
-            .ok()
-            .flatten()
-            .ok_or(Refusal::Full)
+        let units = u32::try_from(units(bytes)).unwrap_or(u32::MAX);
+        let taken = timeout(WAIT, Arc::clone(pool).acquire_many_owned(units)).await;
+        taken.ok().and_then(Result::ok).ok_or(Refusal::Full)
     }
 
     /// Reads a body to its end.
@@ -186,8 +120,8 @@ impl Budget {
         if length.is_some_and(|length| length > self.limit) {
             return Err(Refusal::TooLarge(self.limit));
         }
+        let mut room = vec![self.take(length.unwrap_or(SMALL.min(self.limit))).await?];
         let mut most = length.unwrap_or(SMALL.min(self.limit));
-        let mut room = vec![self.whole(most).await?];
         let (mut held, began) = (Pieces::of_at_most(most), Instant::now());
         loop {
             let latest = began + PAUSE + Duration::from_secs(held.length / SLOWEST);
@@ -204,11 +138,10 @@ impl Budget {
             if after > self.limit {
                 return Err(Refusal::TooLarge(self.limit));
             }
-            // It does not say how long it is.
-            while after > most {
-                let (taken, so_much) = self.more(most).await?;
-                room.push(taken);
-                most = so_much;
+            if after > most {
+                // It does not say how long it is.
+                room.push(self.take(self.limit).await?);
+                most = self.limit;
                 held.most = most;
             }
             held.add(data);
@@ -271,8 +204,7 @@ impl Pieces {
         }
     }
 
-    fn end(mut self, mut room: Vec<OwnedSemaphorePermit>) -> Held {
-        give_back(&mut room, units(self.length));
+    fn end(mut self, room: Vec<OwnedSemaphorePermit>) -> Held {
         let last = self.open.freeze();
         let rest = [self.first, last].into_iter().filter(|it| !it.is_empty());
         self.whole.extend(rest);
@@ -283,16 +215,6 @@ impl Pieces {
             _room: room.into(),
         }
     }
-}
-
-/// Gives back all room but so much.
-fn give_back(room: &mut Vec<OwnedSemaphorePermit>, mut needed: usize) {
-    for taken in &mut *room {
-        let spare = taken.num_permits().saturating_sub(needed);
-        needed -= taken.num_permits() - spare;
-        drop(taken.split(spare));
-    }
-    room.retain(|it| it.num_permits() > 0);
 }
 
 /// A whole body, which can be sent again for as long as it is held.
@@ -386,23 +308,15 @@ impl Body for Outgoing {
 /// What is sent back: an answer of the domain as it comes, or one that is there as a whole.
 #[derive(Debug)]
 pub enum Returned {
-    /// The domain's, and what of it was read to be understood.
-    Streamed(Option<Bytes>, Answer),
-    /// The proxy's own, or one that was read to its end.
+    /// The domain's.
+    Streamed(Incoming),
+    /// The proxy's own, or one that was read to be understood.
     Whole(Option<Bytes>),
 }
 
 impl From<Bytes> for Returned {
     fn from(bytes: Bytes) -> Self {
-        Self::Whole(Some(bytes).filter(|it| !it.is_empty()))
-    }
-}
-
-impl Returned {
-    fn begun(&mut self) -> &mut Option<Bytes> {
-        match self {
-            Self::Streamed(bytes, _) | Self::Whole(bytes) => bytes,
-        }
+        Self::Whole((!bytes.is_empty()).then_some(bytes))
     }
 }
 
@@ -414,37 +328,26 @@ impl Body for Returned {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.get_mut();
-        match (this.begun().take(), this) {
-            (Some(bytes), _) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-            (None, Self::Streamed(_, rest)) => Pin::new(rest).poll_frame(context),
-            (None, Self::Whole(_)) => Poll::Ready(None),
+        match self.get_mut() {
+            Self::Streamed(body) => Pin::new(body).poll_frame(context),
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|it| Ok(Frame::data(it)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Streamed(begun, rest) => begun.is_none() && rest.is_end_stream(),
+            Self::Streamed(body) => body.is_end_stream(),
             Self::Whole(bytes) => bytes.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let length = |bytes: &Option<Bytes>| {
-            let length = bytes.as_ref().map_or(0, Bytes::len);
-            u64::try_from(length).unwrap_or(u64::MAX)
-        };
         match self {
-            Self::Streamed(begun, rest) => {
-                let (begun, rest) = (length(begun), rest.size_hint());
-                let mut hint = SizeHint::new();
-                hint.set_lower(rest.lower().saturating_add(begun));
-                if let Some(upper) = rest.upper() {
-                    hint.set_upper(upper.saturating_add(begun));
-                }
-                hint
+            Self::Streamed(body) => body.size_hint(),
+            Self::Whole(bytes) => {
+                let length = bytes.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
             }
-            Self::Whole(bytes) => SizeHint::with_exact(length(bytes)),
         }
     }
 }
@@ -484,53 +387,11 @@ mod tests {
     #[tokio::test]
     async fn room_is_given_back() {
         let budget = Budget::new(8 * MIB, 4 * MIB).unwrap();
-        let room = budget.whole(2 * MIB).await.unwrap();
-        assert_eq!(budget.taken(), 2 * MIB);
-        let small = budget.whole(1).await.unwrap();
-        assert_eq!(budget.taken(), 2 * MIB + UNIT);
+        let room = budget.take(3 * MIB).await.unwrap();
+        assert_eq!(budget.taken(), 3 * MIB);
+        let small = budget.take(1).await.unwrap();
+        assert_eq!(budget.taken(), 3 * MIB + UNIT);
         drop((room, small));
-        assert_eq!(budget.taken(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_body_of_unknown_length_keeps_what_it_needs() {
-        let budget = Budget::new(16 * MIB, 8 * MIB).unwrap();
-        let mut room = vec![budget.whole(MIB).await.unwrap()];
-        let mut most = MIB;
-        while most < 3 * MIB {
-            let (taken, so_much) = budget.more(most).await.unwrap();
-            room.push(taken);
-            most = so_much;
-        }
-        assert_eq!((most, budget.taken()), (4 * MIB, 4 * MIB));
-        for kept in [2 * MIB + 1, MIB / 2, 0] {
-            give_back(&mut room, units(kept));
-            assert_eq!(budget.taken(), kept.div_ceil(UNIT) * UNIT);
-        }
-        assert!(room.is_empty());
-    }
-
-    /// All hold some and wait for more; were it not for the last room, for ever.
-    #[tokio::test]
-    async fn bodies_that_grow_do_not_wait_for_each_other() {
-        let budget = Budget::new(16 * MIB, 8 * MIB).unwrap();
-        let grown = (0..4).map(|_| {
-            let budget = budget.clone();
-            tokio::spawn(async move {
-                let mut room = vec![budget.whole(MIB).await.unwrap()];
-                let mut most = MIB;
-                while most < 8 * MIB {
-                    tokio::task::yield_now().await;
-                    let (taken, so_much) = budget.more(most).await.unwrap();
-                    room.push(taken);
-                    most = so_much;
-                    assert!(budget.taken() <= 16 * MIB);
-                }
-            })
-        });
-        for grown in grown.collect::<Vec<_>>() {
-            grown.await.unwrap();
-        }
         assert_eq!(budget.taken(), 0);
     }
 

@@ -5,13 +5,10 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 /// The most that a clock is believed to be off, in seconds: a little over a day.
 const MOST: i64 = 25 * 3600;
-
-/// Clocks that differ by less are no reason for a refusal.
-const NOTICED: SignedDuration = SignedDuration::from_mins(1);
 
 /// A clock that can be put right.
 #[derive(Debug, Default)]
@@ -24,7 +21,7 @@ impl Clock {
     /// Tells the time for a signature, from the machine's.
     #[must_use]
     pub fn tell(&self, machine: Timestamp) -> Timestamp {
-        let ahead = SignedDuration::from_secs(self.ahead());
+        let ahead = jiff::SignedDuration::from_secs(self.ahead());
         machine.checked_add(ahead).unwrap_or(machine)
     }
 
@@ -34,22 +31,15 @@ impl Clock {
         self.ahead.load(Ordering::Relaxed)
     }
 
-    /// Takes over the domain's time, and tells whether another try is of any use: whether the time
-    /// that was signed was another by as much as matters.
-    pub fn learn(&self, domain: Timestamp, machine: Timestamp, signed: Timestamp) -> bool {
+    /// Takes over the domain's time; tells whether it is believed, and so another try of any use.
+    pub fn learn(&self, domain: Timestamp, machine: Timestamp) -> bool {
         let ahead = domain.duration_since(machine).as_secs();
         let believed = ahead.abs() <= MOST;
         if believed {
             self.ahead.store(ahead, Ordering::Relaxed);
         }
-        believed && differ(domain, signed)
+        believed
     }
-}
-
-/// Tells whether two clocks differ by as much as could have a signature refused.
-#[must_use]
-pub fn differ(one: Timestamp, other: Timestamp) -> bool {
-    one.duration_since(other).abs() >= NOTICED
 }
 
 /// Reads a date of HTTP (RFC 9110, section 5.6.7), in the form that is sent.
@@ -74,26 +64,14 @@ mod tests {
     fn a_clock_is_put_right() {
         let clock = Clock::default();
         let machine = at("2026-01-31T23:59:00Z");
-        for ahead in [-86_400, -3600, -180, 180, 3600, 86_400] {
-            let domain = machine + SignedDuration::from_secs(ahead);
-            let signed = clock.tell(machine);
-            assert!(clock.learn(domain, machine, signed), "{ahead}");
+        for ahead in [-86_400, -3600, -180, 0, 180, 3600, 86_400] {
+            let domain = machine + jiff::SignedDuration::from_secs(ahead);
+            assert!(clock.learn(domain, machine), "{ahead}");
             assert_eq!(clock.tell(machine), domain);
         }
         // What is too far off is not believed, and changes nothing.
-        let signed = clock.tell(machine);
-        assert!(!clock.learn(at("2027-01-31T23:59:00Z"), machine, signed));
+        assert!(!clock.learn(at("2027-01-31T23:59:00Z"), machine));
         assert_eq!(clock.ahead(), 86_400);
-    }
-
-    #[test]
-    fn another_try_is_of_use_where_the_time_that_was_signed_was_wrong() {
-        let clock = Clock::default();
-        let (machine, domain) = (at("2026-01-31T23:00:00Z"), at("2026-01-31T23:50:00Z"));
-        assert!(!clock.learn(domain, machine, domain));
-        // Of two who were refused at once, the second comes when all has been learnt.
-        assert!(clock.learn(domain, machine, machine));
-        assert!(clock.learn(domain, machine, machine));
     }
 
     #[test]

@@ -4,28 +4,22 @@
 //! connection, and all connections are given up after a while, those in use when their answer ends.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{Request, Response, Uri};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tower::Service;
 
 use super::body::Outgoing;
 use super::upstream::{Upstream, reachable};
-use crate::aws::error::causes;
 
 /// How long an idle connection is kept: less than the service keeps it.
 const IDLE: Duration = Duration::from_secs(40);
@@ -33,31 +27,13 @@ const IDLE: Duration = Duration::from_secs(40);
 /// How long connections are used.
 const LIFE: Duration = Duration::from_mins(5);
 
-/// The most connections that are kept for later.
-const KEPT: usize = 256;
+/// A pool of connections.
+pub type Client = HttpClient<HttpsConnector<HttpConnector<Resolver>>, Outgoing>;
 
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
-
-/// Why a request got no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There is no connection to the upstream, and nothing was sent.
-    #[error("{0}")]
-    Unreachable(String),
-    /// The connection broke, and the request may have been sent.
-    #[error("{0}")]
-    Broken(String),
-}
-
-/// What connections are made with, and those that are kept.
-///
-/// Whoever uses a connection moves its bytes, too: no other task stands between a client and the
-/// upstream, which would be woken twice for each request.
+/// What connections are made with.
 pub struct Connections {
     connector: HttpsConnector<HttpConnector<Resolver>>,
-    upstream: Uri,
-    connect_timeout: Duration,
-    kept: Mutex<Vec<Link>>,
+    current: Mutex<(Client, Instant)>,
 }
 
 impl Connections {
@@ -79,207 +55,34 @@ impl Connections {
         } else {
             builder.https_or_http()
         };
+        let connector = builder.enable_http1().wrap_connector(tcp);
+        let client = pool(connector.clone());
         Self {
-            connector: builder.enable_http1().wrap_connector(tcp),
-            upstream: upstream.uri(),
-            connect_timeout,
-            kept: Mutex::default(),
+            connector,
+            current: Mutex::new((client, Instant::now())),
         }
     }
 
-    /// Sends a request, and returns the answer once its head is there.
-    ///
-    /// # Errors
-    ///
-    /// See [`Error`].
-    ///
-    /// # Cancellation
-    ///
-    /// The connection is closed where nobody waits for the answer any more.
-    pub async fn send(
-        self: &Arc<Self>,
-        mut request: Request<Outgoing>,
-    ) -> Result<Response<Answer>, Error> {
-        loop {
-            let kept = poll_fn(|context| Poll::Ready(self.take(context))).await;
-            let is_used = kept.is_some();
-            let mut link = match kept {
-                Some(link) => link,
-                None => self.open().await?,
-            };
-            let mut answer = pin!(link.sender.try_send_request(request));
-            let answered = poll_fn(|context| {
-                link.drive(context);
-                answer.as_mut().poll(context)
-            })
-            .await;
-            let mut error = match answered {
-                Ok(response) => {
-                    return Ok(response.map(|body| Answer::new(body, link, self)));
-                }
-                Err(error) => error,
-            };
-            // The upstream closed it before anything was sent.
-            match error.take_message() {
-                Some(unsent) if is_used => request = unsent,
-                _ => return Err(Error::Broken(causes(error.error()))),
-            }
+    /// Returns the pool to use now.
+    pub fn get(&self) -> Client {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.1.elapsed() > LIFE {
+            *current = (pool(self.connector.clone()), Instant::now());
         }
+        current.0.clone()
     }
+}
 
-    /// Takes a connection that was kept, and that the upstream has not closed meanwhile.
-    fn take(&self, context: &mut Context<'_>) -> Option<Link> {
-        loop {
-            let mut link = self.kept().pop()?;
-            if link.may_be_kept() && link.is_free(context) {
-                return Some(link);
-            }
-        }
-    }
-
-    async fn open(&self) -> Result<Link, Error> {
-        let mut connector = self.connector.clone();
-        let opened = async {
-            let stream = connector.call(self.upstream.clone()).await;
-            let stream = stream.map_err(|error| Error::Unreachable(causes(&*error)))?;
-            let shaken = http1::handshake(stream).await;
-            shaken.map_err(|error| Error::Unreachable(causes(&error)))
-        };
-        let late = |_| {
-            let limit = self.connect_timeout.as_secs();
-            Error::Unreachable(format!("no connection within {limit} s"))
-        };
-        let opened = timeout(self.connect_timeout, opened).await.map_err(late)?;
-        let (sender, driver) = opened?;
-        let now = Instant::now();
-        Ok(Link {
-            sender,
-            driver: Some(Box::new(driver)),
-            opened: now,
-            used: now,
-        })
-    }
-
-    /// Keeps a connection for the next request.
-    fn keep(&self, mut link: Link) {
-        link.used = Instant::now();
-        // Nobody is to be woken by it; it is looked at when it is taken.
-        let free = link.is_free(&mut Context::from_waker(Waker::noop()));
-        let mut kept = self.kept();
-        if free && link.may_be_kept() && kept.len() < KEPT {
-            kept.push(link);
-        }
-    }
-
-    /// Closes what nobody used for a while.
-    pub fn close_idle(&self) {
-        let mut closed = self.kept();
-        let (idle, kept) = std::mem::take(&mut *closed)
-            .into_iter()
-            .partition(|link: &Link| !link.may_be_kept());
-        *closed = kept;
-        drop::<Vec<Link>>(idle);
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Vec<Link>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn pool(connector: HttpsConnector<HttpConnector<Resolver>>) -> Client {
+    HttpClient::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .build(connector)
 }
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connections").finish_non_exhaustive()
-    }
-}
-
-/// A connection, and what moves its bytes.
-struct Link {
-    sender: SendRequest<Outgoing>,
-    /// Nothing once the connection is closed.
-    driver: Option<Box<Connection<Stream, Outgoing>>>,
-    opened: Instant,
-    used: Instant,
-}
-
-impl Link {
-    fn drive(&mut self, context: &mut Context<'_>) {
-        let driver = self.driver.as_mut();
-        if driver.is_some_and(|it| Pin::new(it).poll(context).is_ready()) {
-            // Whoever waits for an answer is told so by this.
-            self.driver = None;
-        }
-    }
-
-    /// Tells whether the next request can be sent on it.
-    fn is_free(&mut self, context: &mut Context<'_>) -> bool {
-        self.drive(context);
-        self.driver.is_some() && self.sender.is_ready()
-    }
-
-    fn may_be_kept(&self) -> bool {
-        self.used.elapsed() < IDLE && self.opened.elapsed() < LIFE
-    }
-}
-
-/// The body of an answer, read off its connection, which is kept once all of it was.
-pub struct Answer {
-    body: Incoming,
-    link: Option<(Link, Arc<Connections>)>,
-}
-
-impl Answer {
-    fn new(body: Incoming, link: Link, connections: &Arc<Connections>) -> Self {
-        let link = Some((link, Arc::clone(connections)));
-        let mut answer = Self { body, link };
-        if answer.body.is_end_stream() {
-            answer.end();
-        }
-        answer
-    }
-
-    fn end(&mut self) {
-        if let Some((link, connections)) = self.link.take() {
-            connections.keep(link);
-        }
-    }
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.get_mut();
-        let mut frame = Pin::new(&mut this.body).poll_frame(context);
-        if let (Poll::Pending, Some((link, _))) = (&frame, &mut this.link) {
-            // Now that more is wanted it is read.
-            link.drive(context);
-            frame = Pin::new(&mut this.body).poll_frame(context);
-        }
-        match &frame {
-            Poll::Ready(Some(Err(_))) => this.link = None,
-            Poll::Ready(None) => this.end(),
-            Poll::Ready(Some(Ok(_))) if this.body.is_end_stream() => this.end(),
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Answer").field(&self.body).finish()
     }
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use hyper::body::{Body, Incoming};
 use jiff::Timestamp;
 use tokio::time::timeout;
@@ -13,13 +13,14 @@ use tracing::{info, warn};
 
 use super::body::{Budget, Held as Content, Outgoing, Returned, drain};
 use super::clock::Clock;
-use super::connections::{self, Connections};
+use super::connections::Connections;
 use super::head::{Head, PASSED, Rules};
 use super::identity::{Held, Identity};
 use super::metrics::Metrics;
 use super::refusal::Refusal;
 use super::reply::{Cause, Reply, difference};
 use super::upstream::Upstream;
+use crate::aws::error::causes;
 use crate::sigv4::{self, Payload, Signer};
 
 /// How much of a body that nobody wants is read, and for how long.
@@ -31,7 +32,7 @@ pub struct Shared {
     /// As whom requests are signed.
     pub identity: Identity,
     /// The time of signatures.
-    pub clock: Arc<Clock>,
+    pub clock: Clock,
     /// The room for bodies.
     pub budget: Budget,
     /// What is counted.
@@ -44,24 +45,13 @@ pub struct Shared {
     pub access_log: bool,
 }
 
-impl Shared {
-    /// Returns credentials that are valid now, by the domain's clock.
-    ///
-    /// # Errors
-    ///
-    /// Says in words why there are none.
-    pub fn credentials(&self) -> Result<Arc<Held>, String> {
-        self.identity.get(self.clock.tell(Timestamp::now()))
-    }
-}
-
 /// The way to one upstream.
 #[derive(Debug)]
 pub struct Route {
     /// Where it leads.
     pub upstream: Upstream,
     /// The connections to it.
-    pub connections: Arc<Connections>,
+    pub connections: Connections,
     /// What clients may ask.
     pub rules: Rules,
     /// Which of the signers is for it.
@@ -73,18 +63,14 @@ pub struct Route {
 /// A body on its way, to be sent once or as often as it takes.
 enum Load {
     Held(Content),
-    /// One that is passed on as it comes; `chunked` where it does not say how long it is.
-    Passing {
-        body: Option<Incoming>,
-        chunked: bool,
-    },
+    Passing(Option<Incoming>),
 }
 
 impl Load {
     fn payload(&self) -> Payload {
         match self {
             Self::Held(content) => content.payload,
-            Self::Passing { .. } => Payload::Unsigned,
+            Self::Passing(_) => Payload::Unsigned,
         }
     }
 
@@ -92,19 +78,15 @@ impl Load {
     fn outgoing(&mut self) -> Option<Outgoing> {
         match self {
             Self::Held(content) => Some(content.outgoing()),
-            Self::Passing { body, .. } => body.take().map(Outgoing::Passing),
+            Self::Passing(body) => body.take().map(Outgoing::Passing),
         }
     }
 
     fn length(&self) -> u64 {
         match self {
             Self::Held(content) => content.length(),
-            Self::Passing { .. } => 0,
+            Self::Passing(_) => 0,
         }
-    }
-
-    fn is_chunked(&self) -> bool {
-        matches!(self, Self::Passing { chunked: true, .. })
     }
 }
 
@@ -139,25 +121,14 @@ impl Route {
         mut body: Incoming,
         sent: &mut u64,
     ) -> Result<Response<Returned>, Refusal> {
-        let asks_first = parts.headers.contains_key(EXPECT);
         let (head, content) = match self.admit(parts, &mut body).await {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                // Who waits to be told to send has not sent it, and reading would tell him to.
-                if !asks_first {
-                    drain(&mut body, UNWANTED.0, UNWANTED.1).await;
-                }
+                drain(&mut body, UNWANTED.0, UNWANTED.1).await;
                 return Err(refusal);
             }
         };
-        let chunked = head.length.is_none();
-        let mut load = match content {
-            Some(content) => Load::Held(content),
-            None => Load::Passing {
-                body: Some(body),
-                chunked,
-            },
-        };
+        let mut load = content.map_or_else(|| Load::Passing(Some(body)), Load::Held);
         *sent = load.length();
         // sign and send, once more where that is safe and of use
         let mut is_first = true;
@@ -165,11 +136,15 @@ impl Route {
             let keys = self.credentials()?;
             let now = self.shared.clock.tell(Timestamp::now());
             let (request, canonical) = self.signed(&head, &mut load, &keys, now)?;
-            let is_second = !std::mem::take(&mut is_first);
-            let may_repeat = !is_second && matches!(load, Load::Held(_));
-            let mut reply = match self.send(request).await {
+            let again = is_first && matches!(load, Load::Held(_));
+            is_first = false;
+            let reply = match self.send(request).await {
+                Ok(response) => Reply::read(response).await.map_err(Refusal::Broken),
+                Err(refusal) => Err(refusal),
+            };
+            let mut reply = match reply {
                 Ok(reply) => reply,
-                Err(Refusal::Broken(_)) if may_repeat && is_safe(&head.method) => {
+                Err(Refusal::Broken(_)) if again && is_safe(&head.method) => {
                     self.shared.metrics.retried("connection");
                     continue;
                 }
@@ -179,21 +154,11 @@ impl Route {
                 return Ok(reply.response);
             };
             self.shared.metrics.refused(&cause);
-            let differs = || match &cause {
-                Cause::Signature(Some(theirs)) => difference(&canonical(), theirs),
-                _ => None,
-            };
-            // What is put right is so for those who come after, too.
-            if !is_second
-                && self
-                    .is_mended(&cause, differs().is_some(), &keys, now)
-                    .await
-                && may_repeat
-            {
+            if again && self.is_mended(&cause, &keys).await {
                 self.shared.metrics.retried(cause.name());
                 continue;
             }
-            if let Some(text) = explanation(&cause, differs()) {
+            if let Some(text) = explanation(&cause, &canonical) {
                 if cause.is_of_signature() {
                     warn!(upstream = %self.upstream, "the domain refused a signature: {text}");
                 }
@@ -220,7 +185,8 @@ impl Route {
     }
 
     fn credentials(&self) -> Result<Arc<Held>, Refusal> {
-        self.shared.credentials().map_err(Refusal::NoCredentials)
+        let held = self.shared.identity.get(Timestamp::now());
+        held.map_err(Refusal::NoCredentials)
     }
 
     /// Makes the request that is sent, and a way to tell what was signed.
@@ -245,14 +211,13 @@ impl Route {
                 "no signer is for this route".to_owned(),
             ));
         };
-        let uri = Uri::try_from(head.target.as_sent()).map_err(|_| Refusal::TooLong)?;
+        let uri = self
+            .upstream
+            .uri(&head.target)
+            .map_err(|_| Refusal::TooLong)?;
         let broken = || Refusal::Malformed("the request cannot be signed");
         let mut headers = head.headers.clone();
         sign(&mut headers, own, &what, now).ok_or_else(broken)?;
-        if load.is_chunked() {
-            // Or else a body of unknown length is none to GET.
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
         let body = load.outgoing().ok_or_else(broken)?;
         let mut request = Request::new(body);
         *request.method_mut() = head.method.clone();
@@ -265,50 +230,30 @@ impl Route {
         Ok((request, canonical))
     }
 
-    /// Sends a request, and waits for the answer: for its head, and for what a refusal says.
-    async fn send(&self, request: Request<Outgoing>) -> Result<Reply, Refusal> {
+    async fn send(&self, request: Request<Outgoing>) -> Result<Response<Incoming>, Refusal> {
         let limit = self.shared.request_timeout;
-        let answered = async {
-            let response = self.connections.send(request).await?;
-            Reply::read(response).await.map_err(Refusal::Broken)
-        };
-        let late = |_| Refusal::Late(limit);
-        timeout(limit, answered).await.map_err(late)?
+        match timeout(limit, self.connections.get().request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) if error.is_connect() => Err(Refusal::Unreachable(causes(&error))),
+            Ok(Err(error)) => Err(Refusal::Broken(causes(&error))),
+            Err(_) => Err(Refusal::Late(limit)),
+        }
     }
 
     /// Puts right what made the domain refuse a signature, if it can be.
-    async fn is_mended(
-        &self,
-        cause: &Cause,
-        is_spelled_otherwise: bool,
-        keys: &Held,
-        signed: Timestamp,
-    ) -> bool {
+    async fn is_mended(&self, cause: &Cause, keys: &Held) -> bool {
         match cause {
-            Cause::Skew(Some(domain)) | Cause::Silent(domain) => {
+            Cause::Skew(Some(domain)) => {
                 let machine = Timestamp::now();
-                let mended = self.shared.clock.learn(*domain, machine, signed);
+                let mended = self.shared.clock.learn(*domain, machine);
                 if mended {
                     let ahead = self.shared.clock.ahead();
                     warn!(upstream = %self.upstream, ahead, "the domain's clock differs by so many seconds, and is gone by: synchronise this machine's");
                 }
                 mended
             }
-            Cause::Credentials => self.shared.identity.renew(keys).await,
-            // The key itself is another: it may have been put right at its source.
-            Cause::Signature(Some(_)) if !is_spelled_otherwise => {
-                self.shared.identity.renew(keys).await
-            }
+            Cause::Credentials => self.shared.identity.renew(keys.generation).await,
             _ => false,
-        }
-    }
-}
-
-impl From<connections::Error> for Refusal {
-    fn from(error: connections::Error) -> Self {
-        match error {
-            connections::Error::Unreachable(why) => Self::Unreachable(why),
-            connections::Error::Broken(why) => Self::Broken(why),
         }
     }
 }
@@ -336,17 +281,18 @@ fn is_safe(method: &Method) -> bool {
 }
 
 /// Says what a refusal means, and what to do.
-fn explanation(cause: &Cause, differs: Option<String>) -> Option<String> {
-    let text = match (cause, differs) {
-        (Cause::Skew(_), _) => "the clocks of this machine and of the domain differ by more than five minutes: synchronise this machine's".to_owned(),
-        (Cause::Credentials, _) => "AWS does not know the proxy's credentials (any more), and their provider gives no others".to_owned(),
-        (Cause::Signature(_), Some(differs)) => format!("the signature does not match: {differs}"),
-        (Cause::Signature(Some(_)), None) => "the signature does not match although both sides signed the same: the secret key is not the one of this access key, or --region or --service is not the domain's".to_owned(),
-        (Cause::Signature(None), None) => "the signature does not match, and the service does not say what it expected: check --region and --service".to_owned(),
-        (Cause::Door, _) => "the domain's access policy does not let this identity do it: apply a DomainAccess for it; `opensearch-access explain` says what it may do".to_owned(),
-        (Cause::Plugin, _) => "the domain let the request in, and no role of this identity in its security plugin permits it: name one in securityRoles of the DomainAccess, or extend it".to_owned(),
-        (Cause::Collection, _) => "the collection's data access policy, or its network policy, does not let this identity do it".to_owned(),
-        (Cause::Silent(_) | Cause::Unknown, _) => return None,
+fn explanation(cause: &Cause, canonical: impl Fn() -> String) -> Option<String> {
+    let text = match cause {
+        Cause::Skew(_) => "the clocks of this machine and of the domain differ by more than five minutes: synchronise this machine's".to_owned(),
+        Cause::Credentials => "AWS does not know the proxy's credentials (any more), and their provider gives no others".to_owned(),
+        Cause::Signature(Some(theirs)) => {
+            format!("the signature does not match: {}", difference(&canonical(), theirs))
+        }
+        Cause::Signature(None) => "the signature does not match, and the service does not say what it expected: check --region and --service".to_owned(),
+        Cause::Door => "the domain's access policy does not let this identity do it: apply a DomainAccess for it; `opensearch-access explain` says what it may do".to_owned(),
+        Cause::Plugin => "the domain let the request in, and no role of this identity in its security plugin permits it: name one in securityRoles of the DomainAccess, or extend it".to_owned(),
+        Cause::Collection => "the collection's data access policy, or its network policy, does not let this identity do it".to_owned(),
+        Cause::Unknown => return None,
     };
     Some(text)
 }

@@ -4,7 +4,6 @@
 //! what is there, key included, and never wait for AWS.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
@@ -13,7 +12,6 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::clock::Clock;
 use crate::aws::error::causes;
 use crate::sigv4::{Credentials, Signer};
 
@@ -56,10 +54,6 @@ pub struct Held {
     pub expires: Option<Timestamp>,
     /// Grows with each change.
     pub generation: u64,
-    /// Whether they had expired when they were given: then it is rather this machine's clock that is
-    /// wrong, and they count as valid until the domain refuses them.
-    is_doubtful: bool,
-    was_refused: AtomicBool,
 }
 
 impl Held {
@@ -67,12 +61,6 @@ impl Held {
     #[must_use]
     pub fn is_valid(&self, now: Timestamp) -> bool {
         self.expires.is_none_or(|expires| expires > now)
-            || self.is_doubtful && !self.was_refused.load(Ordering::Relaxed)
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        let keys = |it: &Self| it.signers.first().map(Signer::credentials).cloned();
-        self.expires == other.expires && keys(self) == keys(other)
     }
 }
 
@@ -94,18 +82,13 @@ pub struct Identity {
 pub struct Keeper {
     provider: SharedCredentialsProvider,
     scopes: Vec<Scope>,
-    clock: Arc<Clock>,
     state: watch::Sender<State>,
     renew: Arc<Notify>,
 }
 
 /// Makes an identity, and what keeps it.
 #[must_use]
-pub fn identity(
-    provider: SharedCredentialsProvider,
-    scopes: Vec<Scope>,
-    clock: Arc<Clock>,
-) -> (Identity, Keeper) {
+pub fn identity(provider: SharedCredentialsProvider, scopes: Vec<Scope>) -> (Identity, Keeper) {
     let (sender, state) = watch::channel(State {
         current: Err("none were given yet".to_owned()),
         asked: 0,
@@ -118,7 +101,6 @@ pub fn identity(
     let keeper = Keeper {
         provider,
         scopes,
-        clock,
         state: sender,
         renew,
     };
@@ -139,13 +121,12 @@ impl Identity {
         }
     }
 
-    /// Asks for others than those that the service refuses before their time, and waits for the
-    /// answer a moment; tells whether there are any.
-    pub async fn renew(&self, refused: &Held) -> bool {
-        refused.was_refused.store(true, Ordering::Relaxed);
+    /// Asks for others than those of a generation, which the service refuses before their time, and
+    /// waits for the answer a moment; tells whether there are any.
+    pub async fn renew(&self, refused: u64) -> bool {
         let newer = |state: &State| {
             let current = state.current.as_ref();
-            current.is_ok_and(|held| held.generation > refused.generation)
+            current.is_ok_and(|held| held.generation > refused)
         };
         let mut state = self.state.clone();
         let asked = {
@@ -171,7 +152,7 @@ impl Keeper {
             let wait = match self.provide(generation + 1).await {
                 Ok(held) => {
                     failures = 0;
-                    let wait = until_renewal(held.expires, self.now());
+                    let wait = until_renewal(held.expires, Timestamp::now());
                     let news = self.is_news(&held);
                     if news {
                         generation = held.generation;
@@ -186,7 +167,7 @@ impl Keeper {
                     wait
                 }
                 Err(why) => {
-                    let valid = self.is_valid(self.now());
+                    let valid = self.is_valid(Timestamp::now());
                     if failures == 0 || !valid {
                         warn!("failed to get credentials: {why}");
                     }
@@ -202,18 +183,14 @@ impl Keeper {
                     wait.min(longest)
                 }
             };
-            // However many requests are refused, and however soon what it gives expires, the source
-            // is not flooded.
-            sleep(LEAST).await;
+            // However many requests are refused, the source is not flooded.
+            let least = wait.min(LEAST);
+            sleep(least).await;
             tokio::select! {
-                () = sleep(jittered(wait.saturating_sub(LEAST))) => {}
+                () = sleep(jittered(wait.saturating_sub(least))) => {}
                 () = self.renew.notified() => {}
             }
         }
-    }
-
-    fn now(&self) -> Timestamp {
-        self.clock.tell(Timestamp::now())
     }
 
     fn is_valid(&self, now: Timestamp) -> bool {
@@ -225,8 +202,20 @@ impl Keeper {
     /// Tells whether credentials are others than those that are there.
     fn is_news(&self, held: &Held) -> bool {
         let state = self.state.borrow();
-        let known = state.current.as_ref();
-        known.map_or(true, |known| !known.is_same(held))
+        let Ok(known) = &state.current else {
+            return true;
+        };
+        let of = |held: &Held| {
+            let first = held.signers.first().map(Signer::credentials);
+            let same = |it: &Credentials| {
+                (
+                    it.access_key_id().to_owned(),
+                    it.session_token().map(str::to_owned),
+                )
+            };
+            (first.map(same), held.expires)
+        };
+        of(known) != of(held)
     }
 
     async fn provide(&self, generation: u64) -> Result<Held, String> {
@@ -235,6 +224,9 @@ impl Keeper {
         let given = answer.map_err(late)?.map_err(|error| causes(&error))?;
         let expires = given.expiry().map(Timestamp::try_from).transpose();
         let expires = expires.map_err(|error| error.to_string())?;
+        if expires.is_some_and(|expires| expires <= Timestamp::now()) {
+            return Err("their provider gives such that have expired".to_owned());
+        }
         let signer = |scope: &Scope| {
             let token = given.session_token().map(str::to_owned);
             let keys = Credentials::new(given.access_key_id(), given.secret_access_key(), token);
@@ -245,22 +237,17 @@ impl Keeper {
             signers: signers.map_err(|error| error.to_string())?,
             expires,
             generation,
-            is_doubtful: expires.is_some_and(|expires| expires <= self.now()),
-            was_refused: AtomicBool::new(false),
         })
     }
 }
 
 /// Returns how long until credentials are asked for again: five minutes before they expire, or a
-/// fifth of their life if that is more; but half of a life that is short, and soon where it is over.
+/// fifth of their life if that is more; but half of a life that is short.
 fn until_renewal(expires: Option<Timestamp>, now: Timestamp) -> Duration {
     let Some(expires) = expires else {
         return FOREVER;
     };
     let life = expires.duration_since(now);
-    if life <= SignedDuration::ZERO {
-        return WAITS[1];
-    }
     let ahead = AHEAD.max(life / 5).min(life / 2);
     (life - ahead).unsigned_abs()
 }
@@ -310,8 +297,7 @@ mod tests {
             service: "es".to_owned(),
         };
         let provider = SharedCredentialsProvider::new(provider.clone());
-        let clock = Arc::new(Clock::default());
-        let (identity, keeper) = identity(provider, vec![scope.clone(), scope], clock);
+        let (identity, keeper) = identity(provider, vec![scope.clone(), scope]);
         tokio::spawn(keeper.run());
         identity
     }
@@ -343,45 +329,16 @@ mod tests {
         let why = identity.get(Timestamp::now()).unwrap_err();
         assert!(why.contains("it is down"), "{why}");
         provider.0.lock().unwrap().1 = Some(Duration::from_mins(1));
-        identity.renew.notify_one();
-        let mut state = identity.state.clone();
-        state.wait_for(|it| it.current.is_ok()).await.unwrap();
+        assert!(identity.renew(0).await);
         provider.0.lock().unwrap().1 = None;
         let held = identity.get(Timestamp::now()).unwrap();
-        assert!(!identity.renew(&held).await, "there are no others");
+        assert!(
+            !identity.renew(held.generation).await,
+            "there are no others"
+        );
         assert!(identity.get(Timestamp::now()).is_ok());
         let later = Timestamp::now() + SignedDuration::from_mins(2);
         assert!(identity.get(later).unwrap_err().contains("expired"));
-    }
-
-    /// A machine whose clock is ahead by more than what it is given lasts.
-    #[tokio::test]
-    async fn what_seems_to_have_expired_when_it_is_given_is_used_until_it_is_refused() {
-        let provider = Provider::default();
-        provider.0.lock().unwrap().1 = Some(Duration::ZERO);
-        let identity = kept(&provider);
-        settled().await;
-        let held = identity.get(Timestamp::now()).unwrap();
-        provider.0.lock().unwrap().1 = None;
-        assert!(!identity.renew(&held).await);
-        assert!(identity.get(Timestamp::now()).is_err());
-    }
-
-    #[test]
-    fn a_secret_that_was_put_right_is_taken() {
-        let given = |secret| Held {
-            signers: vec![Signer::new(
-                Credentials::new("AKIA", secret, None).unwrap(),
-                "eu-west-1",
-                "es",
-            )],
-            expires: None,
-            generation: 1,
-            is_doubtful: false,
-            was_refused: AtomicBool::new(false),
-        };
-        assert!(given("one").is_same(&given("one")));
-        assert!(!given("one").is_same(&given("two")));
     }
 
     #[test]
@@ -394,7 +351,6 @@ mod tests {
         assert_eq!(wait(3600), 2880);
         assert_eq!(wait(900), 600);
         assert_eq!(wait(60), 30);
-        assert_eq!(wait(-60), 20);
         assert_eq!(until_renewal(None, now), FOREVER);
     }
 }

@@ -1,30 +1,18 @@
 //! What the domain answers: what of it goes back, and what its refusals mean.
 
-use bytes::{Bytes, BytesMut};
-use http::header::{AGE, DATE, HeaderName};
+use bytes::Bytes;
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, DATE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body_util::BodyExt;
-use hyper::body::Body;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body, Incoming};
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::body::Returned;
 use super::clock::http_date;
-use super::connections::Answer;
 use super::head::take_off_hops;
-use crate::aws::error::causes;
 
-/// So much of a refusal is read.
-const LARGEST: usize = 64 << 10;
-
-/// The longest explanation.
-const LONGEST: usize = 500;
-
-/// So much of a line is shown around where it differs.
-const SHOWN: usize = 60;
-
-/// The header in which AWS names what is wrong.
-const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+/// Refusals up to this size are read.
+const LARGEST: u64 = 256 << 10;
 
 /// The header that explains a refusal of the domain.
 pub const EXPLAINED: HeaderName = HeaderName::from_static("x-opensearch-access-explained");
@@ -44,8 +32,6 @@ pub enum Cause {
     Plugin,
     /// A collection's data access policy does not.
     Collection,
-    /// It says nothing, as in answer to HEAD, but what time it has.
-    Silent(Timestamp),
     /// It does not say.
     Unknown,
 }
@@ -61,7 +47,7 @@ impl Cause {
             Self::Door => "access_policy",
             Self::Plugin => "security_plugin",
             Self::Collection => "data_access_policy",
-            Self::Silent(_) | Self::Unknown => "unknown",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -72,60 +58,42 @@ impl Cause {
     }
 }
 
-/// What the front of a service says, by how it begins, and the error types of AWS that say the same.
-const SAID: [(&[&str], &[&str], Said); 3] = [
-    (
-        &["Signature expired", "Signature not yet current"],
-        &["RequestTimeTooSkewed", "RequestExpired"],
-        Said::Skew,
-    ),
-    (
-        &["The security token included in the request is"],
-        &[
-            "ExpiredToken",
-            "ExpiredTokenException",
-            "InvalidClientTokenId",
-            "UnrecognizedClientException",
-        ],
-        Said::Credentials,
-    ),
-    (
-        &["The request signature we calculated does not match"],
-        &["InvalidSignatureException", "SignatureDoesNotMatch"],
-        Said::Signature,
-    ),
-];
-
-#[derive(Clone, Copy)]
-enum Said {
-    Skew,
-    Credentials,
-    Signature,
-}
-
 /// Reads why a request was refused out of what the service says.
-///
-/// What OpenSearch and Dashboards say may quote what a client sent. So AWS is believed only where its
-/// own words are at the beginning of its own field, or in its own header.
 #[must_use]
 pub fn cause(headers: &HeaderMap, body: &[u8]) -> Cause {
-    let parsed: Option<Value> = serde_json::from_slice(body).ok();
-    let field = |name| parsed.as_ref().and_then(|it| it.get(name));
-    let own = field("message").or_else(|| field("Message"));
-    let own = own.filter(|_| field("error").is_none() && field("statusCode").is_none());
-    let message = own.and_then(Value::as_str).unwrap_or_default();
-    let type_ = headers.get(ERROR_TYPE).and_then(|it| it.to_str().ok());
-    let type_ = type_.and_then(|it| it.split(':').next());
-    let said = SAID.iter().find(|(words, types, _)| {
-        words.iter().any(|it| message.starts_with(it))
-            || type_.is_some_and(|type_| types.contains(&type_))
-    });
-    if let Some((_, _, said)) = said {
-        return match said {
-            Said::Skew => Cause::Skew(own_date(headers)),
-            Said::Credentials => Cause::Credentials,
-            Said::Signature => Cause::Signature(expected(message)),
-        };
+    let text = String::from_utf8_lossy(body);
+    let parsed: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    // What OpenSearch says may quote what a client sent; what stands before it says no more than this.
+    let message = parsed
+        .as_ref()
+        .map(|it| it.get("message").or_else(|| it.get("Message")));
+    let text = match message {
+        Some(message) => message
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_default(),
+        None => &text,
+    };
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if says(&[
+        "Signature expired",
+        "Signature not yet current",
+        "RequestTimeTooSkewed",
+    ]) {
+        return Cause::Skew(own_date(headers));
+    }
+    if says(&[
+        "security token included in the request is",
+        "ExpiredToken",
+        "UnrecognizedClient",
+    ]) {
+        return Cause::Credentials;
+    }
+    if says(&[
+        "signature we calculated does not match",
+        "InvalidSignature",
+        "SignatureDoesNotMatch",
+    ]) {
+        return Cause::Signature(expected(text));
     }
     if headers.contains_key("x-aoss-response-hint") {
         return Cause::Collection;
@@ -134,7 +102,7 @@ pub fn cause(headers: &HeaderMap, body: &[u8]) -> Cause {
     if error.is_some_and(|it| it == "security_exception") {
         return Cause::Plugin;
     }
-    if message.contains("is not authorized to perform") {
+    if says(&["is not authorized to perform", "AccessDenied"]) {
         return Cause::Door;
     }
     Cause::Unknown
@@ -156,62 +124,31 @@ fn expected(text: &str) -> Option<String> {
     Some(canonical.to_owned())
 }
 
-/// Says how two canonical requests differ: which line does first, and where in it. What of queries
-/// and tokens differs is not told: it is nobody's but the client's.
-///
-/// Nothing, where they are the same: then it is the secret key that differs.
+/// Says how two canonical requests differ: the first line that does. A session token is shown by
+/// its length alone.
 #[must_use]
-pub fn difference(ours: &str, theirs: &str) -> Option<String> {
-    // Ours comes without the token itself.
-    let is_token = |line: &str| line.starts_with("x-amz-security-token:");
-    let mut lines = (1..).zip(ours.split('\n').zip(theirs.split('\n')));
-    let differing =
-        lines.find(|(_, (our, their))| our != their && !(is_token(our) && is_token(their)));
-    let Some((number, (our, their))) = differing else {
-        let (our, their) = (ours.split('\n').count(), theirs.split('\n').count());
-        let shorter = format!("the canonical request has {our} lines here and {their} there");
-        return (our != their).then_some(shorter);
+pub fn difference(ours: &str, theirs: &str) -> String {
+    let shown = |line: &str| match line.split_once("x-amz-security-token:") {
+        Some((_, token)) => format!("x-amz-security-token: {} characters", token.len()),
+        None => line.chars().filter(|it| !it.is_control()).collect(),
     };
-    let same = our.chars().zip(their.chars()).take_while(|(a, b)| a == b);
-    let at = same.count();
-    let name = our.split_once(':').map_or("", |(name, _)| name);
-    let line = match (number, name) {
-        (1, _) => "the method".to_owned(),
-        (2, _) => "the path".to_owned(),
-        (3, _) => {
-            return Some(format!(
-                "the canonical query differs from character {} on",
-                at + 1
-            ));
+    let mut lines = ours.lines().zip(theirs.lines()).enumerate();
+    let token = "x-amz-security-token:";
+    let differing = lines.find(|(_, (ours, theirs))| {
+        ours != theirs && !(ours.starts_with(token) && theirs.starts_with(token))
+    });
+    match differing {
+        Some((at, (ours, theirs))) => format!(
+            "line {} of the canonical request is {:?} here and {:?} there",
+            at + 1,
+            shown(ours),
+            shown(theirs)
+        ),
+        None => {
+            "the canonical requests are the same: the secret key is not the one of this access key"
+                .to_owned()
         }
-        _ if is_token(our) || is_token(their) => {
-            return Some("one has a session token, and one has none".to_owned());
-        }
-        (_, "") => format!("line {number} of the canonical request"),
-        (_, name) => format!("the header {name}"),
-    };
-    let shown = |line: &str| -> String {
-        let around = line.chars().skip(at.saturating_sub(SHOWN / 2));
-        around.filter(|it| !it.is_control()).take(SHOWN).collect()
-    };
-    let (our, their) = (shown(our), shown(their));
-    Some(format!(
-        "{line} is {our:?} here and {their:?} there, around character {}",
-        at + 1
-    ))
-}
-
-/// Reads the beginning of a body.
-async fn begin(body: &mut Answer) -> Result<Bytes, hyper::Error> {
-    let mut read = BytesMut::new();
-    while read.len() < LARGEST {
-        let Some(frame) = body.frame().await.transpose()? else {
-            break;
-        };
-        // What is no data is a trailer, which ends here.
-        read.extend_from_slice(frame.data_ref().map_or(&[], |it| it));
     }
-    Ok(read.freeze())
 }
 
 /// An answer of the domain, without what concerns its connection.
@@ -223,49 +160,40 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Takes an answer; the beginning of a refusal is read.
+    /// Takes an answer; a refusal that is small enough is read.
     ///
     /// # Errors
     ///
-    /// Fails where the connection breaks while a refusal is read, and where the answer is none.
-    pub async fn read(response: Response<Answer>) -> Result<Self, String> {
-        let (mut parts, mut body) = response.into_parts();
-        if parts.status.is_informational() {
-            return Err(format!(
-                "it answers {}, which was not asked for",
-                parts.status
-            ));
-        }
+    /// Fails where the connection breaks while a refusal is read.
+    pub async fn read(response: Response<Incoming>) -> Result<Self, String> {
+        let (mut parts, body) = response.into_parts();
         take_off_hops(&mut parts.headers);
-        let refuses = matches!(
+        let refused = matches!(
             parts.status,
             StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST
         );
-        if !refuses {
-            let response = Response::from_parts(parts, Returned::Streamed(None, body));
-            let refused = None;
-            return Ok(Self { response, refused });
+        let length = body.size_hint().exact();
+        let is_small = length.is_some_and(|length| length > 0 && length <= LARGEST);
+        let is_plain = !parts.headers.contains_key(CONTENT_ENCODING);
+        if !refused || !is_plain || !is_small {
+            let streamed = Returned::Streamed(body);
+            let forbidden = parts.status == StatusCode::FORBIDDEN;
+            return Ok(Self {
+                response: Response::from_parts(parts, streamed),
+                refused: forbidden.then_some(Cause::Unknown),
+            });
         }
-        let has_body = !body.is_end_stream();
-        let begun = begin(&mut body).await.map_err(|error| causes(&error))?;
-        let cause = match cause(&parts.headers, &begun) {
-            // An answer to HEAD has no words, but the domain's time.
-            Cause::Unknown if !has_body => match own_date(&parts.headers) {
-                Some(date) => Cause::Silent(date),
-                None => Cause::Unknown,
-            },
-            cause => cause,
-        };
+        let limit = usize::try_from(LARGEST).unwrap_or(usize::MAX);
+        let read = Limited::new(body, limit).collect().await;
+        let bytes: Bytes = read.map_err(|error| error.to_string())?.to_bytes();
+        let cause = cause(&parts.headers, &bytes);
         // Clients make mistakes, too.
         let of_client = parts.status != StatusCode::FORBIDDEN && !cause.is_of_signature();
-        let begun = Some(begun).filter(|it| !it.is_empty());
-        let body = if body.is_end_stream() {
-            Returned::Whole(begun)
-        } else {
-            Returned::Streamed(begun, body)
-        };
+        parts
+            .headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
         Ok(Self {
-            response: Response::from_parts(parts, body),
+            response: Response::from_parts(parts, bytes.into()),
             refused: (!of_client).then_some(cause),
         })
     }
@@ -275,7 +203,6 @@ impl Reply {
         let visible: String = text
             .chars()
             .filter(|it| it.is_ascii() && !it.is_control())
-            .take(LONGEST)
             .collect();
         if let Ok(value) = HeaderValue::from_str(&visible) {
             self.response.headers_mut().insert(EXPLAINED, value);
@@ -324,18 +251,6 @@ mod tests {
             ),
             ("Forbidden", Cause::Unknown),
             (
-                "The security token included in the request is expired",
-                Cause::Unknown,
-            ),
-            (
-                r#"{"statusCode":400,"error":"Bad Request","message":"Signature expired: so says a client"}"#,
-                Cause::Unknown,
-            ),
-            (
-                r#"{"message":"no such field: The security token included in the request is expired"}"#,
-                Cause::Unknown,
-            ),
-            (
                 r#"{"error":{"type":"mapper_parsing_exception","reason":"Preview of field's value: 'ExpiredToken'"}}"#,
                 Cause::Unknown,
             ),
@@ -353,40 +268,25 @@ mod tests {
             panic!("{:?}", told(NONE, body));
         };
         let ours = "GET\n/a\n\nhost:x\nx-amz-date:d\n\nhost;x-amz-date\ne3b0";
-        let said = difference(ours, &theirs).unwrap();
+        let said = difference(ours, &theirs);
         assert!(
-            said.contains(r#"the path is "/a" here and "/b" there"#),
+            said.contains(r#"line 2 of the canonical request is "/a" here and "/b" there"#),
             "{said}"
         );
-        assert_eq!(difference(&theirs, &theirs), None);
-        let type_ = [("x-amzn-errortype", "InvalidSignatureException:http://x")];
-        assert_eq!(told(&type_, ""), Cause::Signature(None));
+        let said = difference(&theirs, &theirs);
+        assert!(said.contains("secret key"), "{said}");
+        assert_eq!(
+            told(NONE, "InvalidSignatureException"),
+            Cause::Signature(None)
+        );
     }
 
     #[test]
-    fn what_differs_is_told_in_few_words() {
-        let long = "x".repeat(5000);
-        let lines = |path: &str, query: &str, token: &str| {
-            format!("GET\n/{path}\n{query}\nhost:x\nx-amz-security-token:{token}\n\nhost\ne3b0")
-        };
-        let ours = lines(&format!("{long}a{long}"), "q=1", "t");
-        let said = difference(&ours, &lines(&format!("{long}b{long}"), "q=1", "t")).unwrap();
-        assert!(
-            said.len() < 300 && said.contains("character 5002"),
-            "{said}"
-        );
-        // Values of queries and tokens are the client's.
-        let said = difference(&lines("", "q=SECRET", "t"), &lines("", "q=OTHER", "t")).unwrap();
-        assert_eq!(said, "the canonical query differs from character 3 on");
-        let (ours, theirs) = (
-            lines("", "", "(the session token)"),
-            lines("", "", "SECRET"),
-        );
-        assert_eq!(difference(&ours, &theirs), None);
-        let theirs = theirs.replace("x-amz-security-token", "x-other");
-        let said = difference(&ours, &theirs).unwrap();
-        assert_eq!(said, "one has a session token, and one has none");
-        let said = difference("GET", "GET\n/").unwrap();
-        assert!(said.contains("1 lines here and 2 there"), "{said}");
+    fn no_token_is_told() {
+        let ours = "x-amz-security-token:(the session token)\nx";
+        let said = difference(ours, "x-amz-security-token:SECRET\nx");
+        assert!(!said.contains("SECRET"), "{said}");
+        let said = difference("x", "x-amz-security-token:SECRET");
+        assert!(!said.contains("SECRET"), "{said}");
     }
 }

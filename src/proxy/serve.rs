@@ -1,20 +1,21 @@
 //! Where clients connect.
 
 use std::convert::Infallible;
-use std::error::Error;
-use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
-use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -22,8 +23,16 @@ use tracing::{debug, warn};
 
 use super::Phase;
 use super::forward::Route;
-use super::metrics::Metrics;
-use super::pace::{Answering, Guarded, Limits, Pace, Watched};
+use super::guard::Guard;
+
+/// The longest that the head of a request may take, and a TLS handshake.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// The longest that a connection may say nothing: longer than clients keep theirs.
+const IDLE: Duration = Duration::from_mins(10);
+
+/// The most that is read at once.
+const BUFFER: usize = 16 << 10;
 
 /// The most that the parser keeps; a head has to fit.
 const LARGEST: usize = 256 << 10;
@@ -33,12 +42,6 @@ const CONNECTIONS: usize = 1024;
 
 /// How long nothing is taken after the machine could give no connection.
 const BREATH: Duration = Duration::from_millis(50);
-
-/// How long it is remembered that it could not: until whoever is idle has made room for more than one.
-const MEMORY: Duration = Duration::from_secs(15);
-
-/// Why a connection ended.
-type Ended = Box<dyn Error + Send + Sync>;
 
 /// A port that clients connect to.
 pub(super) struct Listener {
@@ -55,12 +58,12 @@ impl Listener {
     /// come to its end, and returns once the last one has.
     pub(super) async fn serve(self, mut phase: watch::Receiver<Phase>) {
         let Self { socket, tls, route } = self;
-        let room = Arc::new(Room::new(CONNECTIONS));
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
             let taken = async {
-                let place = room.place().await;
-                (place, socket.accept().await)
+                let permit = Arc::clone(&room).acquire_owned().await;
+                (permit, socket.accept().await)
             };
             let accepted = tokio::select! {
                 biased;
@@ -69,21 +72,19 @@ impl Listener {
                 accepted = taken => accepted,
             };
             match accepted {
-                (place, Ok((stream, _))) => {
+                (permit, Ok((stream, _))) => {
                     let (route, tls, phase) = (Arc::clone(&route), tls.clone(), phase.clone());
-                    let room = Arc::clone(&room);
                     connections.spawn(async move {
-                        let _counted = Counted::new(&route.shared.metrics);
-                        let _place = place;
-                        if let Err(error) = connection(stream, tls, &route, &room, phase).await {
+                        route.shared.metrics.connected(1);
+                        if let Err(error) = connection(stream, tls, &route, phase).await {
                             debug!("a connection ended: {error}");
                         }
+                        route.shared.metrics.connected(-1);
+                        drop(permit);
                     });
                 }
                 (_, Err(error)) => {
-                    if room.falls_short(Instant::now()) {
-                        warn!("no connection can be taken: {error}");
-                    }
+                    warn!("no connection could be taken: {error}");
                     sleep(BREATH).await;
                 }
             }
@@ -93,130 +94,57 @@ impl Listener {
     }
 }
 
-/// The room for connections.
-struct Room {
-    places: Arc<Semaphore>,
-    all: usize,
-    /// When the machine last could give no more, though there were places.
-    short: Mutex<Option<Instant>>,
-}
-
-impl Room {
-    fn new(all: usize) -> Self {
-        Self {
-            places: Arc::new(Semaphore::new(all)),
-            all,
-            short: Mutex::new(None),
-        }
-    }
-
-    /// Waits for a place; nobody closes the semaphore, so there is one in the end.
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).acquire_owned().await.ok()
-    }
-
-    /// Takes note that the machine can give no connection; tells whether that is news.
-    fn falls_short(&self, now: Instant) -> bool {
-        let mut short = self.short.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_news = !is_recent(*short, now);
-        *short = Some(now);
-        is_news
-    }
-
-    /// Returns how long a connection may be idle.
-    fn idle(&self, limits: &Limits, now: Instant) -> Duration {
-        let short = self.short.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = if is_recent(*short, now) {
-            0
-        } else {
-            self.places.available_permits()
-        };
-        limits.idle(free, self.all)
-    }
-}
-
-fn is_recent(short: Option<Instant>, now: Instant) -> bool {
-    short.is_some_and(|it| now.saturating_duration_since(it) < MEMORY)
-}
-
-/// A connection that is counted until it is dropped, whatever ends it.
-struct Counted<'a>(&'a Metrics);
-
-impl<'a> Counted<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.connected(1);
-        Self(metrics)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.connected(-1);
-    }
-}
-
 async fn connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-    route: &Route,
-    room: &Room,
+    route: &Arc<Route>,
     phase: watch::Receiver<Phase>,
-) -> Result<(), Ended> {
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
-    let pace = Arc::new(Pace::new(Instant::now()));
-    let stream = Watched {
-        stream,
-        pace: Arc::clone(&pace),
-    };
-    let limits = Limits::USUAL;
-    let answer = |request| route.answer(request);
     match tls {
         Some(tls) => {
-            let encrypted = timeout(limits.head, tls.accept(stream)).await??;
-            requests(encrypted, &pace, answer, limits, room, phase).await
+            let encrypted = timeout(HEAD, tls.accept(stream)).await??;
+            requests(encrypted, route, phase).await
         }
-        None => requests(stream, &pace, answer, limits, room, phase).await,
+        None => requests(stream, route, phase).await,
     }
 }
 
-/// Answers the requests of a connection, until it ends or its client takes too long.
-async fn requests<S, A, F, B>(
+async fn requests<S>(
     stream: S,
-    pace: &Arc<Pace>,
-    answer: A,
-    limits: Limits,
-    room: &Room,
+    route: &Arc<Route>,
     mut phase: watch::Receiver<Phase>,
-) -> Result<(), Ended>
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
-    A: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Response<B>>,
-    B: Body + Unpin + 'static,
-    B::Error: Into<Ended>,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let told = phase.clone();
     let service = service_fn(|request| {
-        let answering = Answering::new(pace);
-        let response = answer(request);
         let told = &told;
         async move {
-            let mut response = response.await;
+            let mut response = route.answer(request).await;
             // Whoever asks meanwhile is sent away in peace, and comes back to another process.
             if *told.borrow() != Phase::Serving {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
-            Ok::<_, Infallible>(response.map(|body| answering.with(body)))
+            Ok::<_, Infallible>(response)
         }
     });
+    let pace = Arc::new(Pace::new());
+    let guarded = Guarded {
+        stream,
+        guard: Guard::new(),
+        pace: Arc::clone(&pace),
+        buffer: vec![0; BUFFER].into(),
+        has_ended: false,
+    };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // Its clock runs between two requests, too.
-        .header_read_timeout(None)
+        .header_read_timeout(IDLE)
         .half_close(false)
         .max_buf_size(LARGEST)
-        .serve_connection(TokioIo::new(Guarded::new(stream, pace)), service);
+        .serve_connection(TokioIo::new(guarded), service);
     tokio::pin!(connection);
     let mut is_ending = false;
     loop {
@@ -226,171 +154,110 @@ where
                 is_ending = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = sleep(limits.head / 4) => {
-                let now = Instant::now();
-                // The parser waits for the first request of a connection even now.
-                let idle = if is_ending { Duration::ZERO } else { room.idle(&limits, now) };
-                if let Some(lapse) = pace.lapse(&limits, idle, now) {
-                    return Err(lapse.into());
+            () = sleep(HEAD / 4) => {
+                if pace.is_slow(HEAD) {
+                    return Err("a head did not come in time".into());
                 }
             }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::panic::{AssertUnwindSafe, catch_unwind};
+/// Since when a client sends a head: that has to come quickly once it has begun; between two requests
+/// there is no hurry.
+struct Pace {
+    start: Instant,
+    /// In milliseconds and one; 0 while no head has begun.
+    since: AtomicU64,
+}
 
-    use bytes::Bytes;
-    use http_body_util::Full;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::sync::Notify;
-    use tokio::task::JoinHandle;
-
-    use super::super::pace::Lapse;
-    use super::*;
-
-    /// How long anything may take that is to happen by itself.
-    const PATIENCE: Duration = Duration::from_mins(1);
-
-    /// Limits that are never reached.
-    const NONE: Limits = Limits {
-        head: Duration::from_secs(1),
-        write: Duration::from_hours(1),
-        idle: [Duration::from_hours(1); 3],
-    };
-
-    /// Serves one side of a connection with a buffer; the first answer comes once it is told to, and
-    /// is as long as that.
-    fn serve(
-        buffer: usize,
-        limits: Limits,
-        told: &Arc<Notify>,
-        length: usize,
-    ) -> (DuplexStream, JoinHandle<Result<(), Ended>>) {
-        let (client, stream) = duplex(buffer);
-        let told = Arc::clone(told);
-        let served = tokio::spawn(async move {
-            let pace = Arc::new(Pace::new(Instant::now()));
-            let stream = Watched {
-                stream,
-                pace: Arc::clone(&pace),
-            };
-            let answer = |request: Request<Incoming>| {
-                let (told, is_first) = (&told, request.uri().path() == "/1");
-                async move {
-                    if is_first {
-                        told.notified().await;
-                    }
-                    Response::new(Full::new(Bytes::from(vec![b'x'; length])))
-                }
-            };
-            let (_phase, told) = watch::channel(Phase::Serving);
-            requests(stream, &pace, answer, limits, &Room::new(8), told).await
-        });
-        (client, served)
+impl Pace {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            since: AtomicU64::new(0),
+        }
     }
 
-    async fn ended(served: JoinHandle<Result<(), Ended>>) -> Option<Lapse> {
-        let ended = timeout(PATIENCE, served).await.expect("its end").unwrap();
-        ended.err()?.downcast().ok().map(|it| *it)
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
-    #[tokio::test]
-    async fn a_head_that_is_cut_while_an_answer_is_under_way_is_read_once_that_is_out() {
-        let (told, limits) = (Arc::new(Notify::new()), NONE);
-        let limits = Limits {
-            head: Duration::from_millis(100),
-            ..limits
-        };
-        let (mut client, served) = serve(64 << 10, limits, &told, 1);
-        let long = "x".repeat(20 << 10);
-        // The second head goes on where the first read ends; all of it is there.
-        let both = format!(
-            "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\nX: {long}\r\nConnection: close\r\n\r\n"
-        );
-        client.write_all(both.as_bytes()).await.unwrap();
-        sleep(limits.head * 10).await;
-        told.notify_one();
-        let mut answers = String::new();
-        let read = timeout(PATIENCE, client.read_to_string(&mut answers)).await;
-        read.expect("the answers").unwrap();
-        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
-        assert_eq!(ended(served).await, None);
+    fn note(&self, awaits_head: bool) {
+        let since = self.since.load(Ordering::Relaxed);
+        match (awaits_head, since) {
+            (true, 0) => self.since.store(self.now(), Ordering::Relaxed),
+            (false, 1..) => self.since.store(0, Ordering::Relaxed),
+            _ => {}
+        }
     }
 
-    #[tokio::test]
-    async fn who_does_not_end_a_head_is_cut_off() {
-        let limits = Limits {
-            head: Duration::from_millis(100),
-            ..NONE
-        };
-        let (mut client, served) = serve(64, limits, &Arc::default(), 1);
-        client.write_all(b"GET /2 HTTP/1.1\r\n").await.unwrap();
-        assert_eq!(ended(served).await, Some(Lapse::Head));
+    fn is_slow(&self, limit: Duration) -> bool {
+        let since = self.since.load(Ordering::Relaxed);
+        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        since > 0 && self.now().saturating_sub(since) > limit
+    }
+}
+
+/// A connection of which a parser reads only what cannot be read in two ways.
+struct Guarded<S> {
+    stream: S,
+    guard: Guard,
+    pace: Arc<Pace>,
+    buffer: Box<[u8]>,
+    has_ended: bool,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while !this.guard.has_some() && !this.has_ended {
+            let mut read = ReadBuf::new(&mut this.buffer);
+            ready!(Pin::new(&mut this.stream).poll_read(context, &mut read))?;
+            let bytes = read.filled();
+            if bytes.is_empty() {
+                this.guard.end();
+                this.has_ended = true;
+            } else {
+                this.guard.read(bytes);
+            }
+            this.pace.note(this.guard.awaits_head());
+        }
+        buffer.put_slice(&this.guard.take(buffer.remaining()));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
-    #[tokio::test]
-    async fn who_does_not_take_an_answer_is_cut_off() {
-        let limits = Limits {
-            write: Duration::from_millis(100),
-            ..NONE
-        };
-        let (mut client, served) = serve(64, limits, &Arc::default(), 1 << 20);
-        let request = b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n";
-        client.write_all(request).await.unwrap();
-        assert_eq!(ended(served).await, Some(Lapse::Write));
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
     }
 
-    #[tokio::test]
-    async fn who_takes_an_answer_byte_by_byte_gets_it() {
-        let limits = Limits {
-            write: Duration::from_mins(1),
-            ..NONE
-        };
-        let (mut client, served) = serve(1, limits, &Arc::default(), 1000);
-        let request = b"GET /2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-        client.write_all(request).await.unwrap();
-        let mut answer = String::new();
-        let read = timeout(PATIENCE, client.read_to_string(&mut answer)).await;
-        read.expect("the answer").unwrap();
-        assert!(answer.ends_with(&"x".repeat(1000)), "{answer}");
-        assert_eq!(ended(served).await, None);
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 
-    #[tokio::test]
-    async fn who_is_idle_is_sent_away_where_there_is_no_room() {
-        let limits = Limits {
-            idle: [PATIENCE * 60, PATIENCE * 60, Duration::from_millis(100)],
-            ..NONE
-        };
-        let (room, now) = (Room::new(2), Instant::now());
-        assert_eq!(room.idle(&limits, now), PATIENCE * 60);
-        assert!(room.falls_short(now) && !room.falls_short(now));
-        assert_eq!(room.idle(&limits, now), Duration::from_millis(100));
-        let later = now + MEMORY;
-        assert_eq!(room.idle(&limits, later), PATIENCE * 60);
-        assert!(room.falls_short(later));
-        let _places = (room.place().await, room.place().await);
-        let idle = room.idle(&limits, later + MEMORY);
-        assert_eq!(idle, Duration::from_millis(100));
-        let limits = Limits {
-            idle: [Duration::from_millis(100); 3],
-            ..NONE
-        };
-        let (_client, served) = serve(64, limits, &Arc::default(), 1);
-        assert_eq!(ended(served).await, Some(Lapse::Idle));
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, buffers)
     }
 
-    #[test]
-    fn a_connection_that_ends_in_a_panic_is_counted_no_more() {
-        let metrics = Metrics::new();
-        let panics = AssertUnwindSafe(|| {
-            let _counted = Counted::new(&metrics);
-            assert_ne!(metrics.connections(), 1, "as it is meant to");
-        });
-        assert!(catch_unwind(panics).is_err());
-        assert_eq!(metrics.connections(), 0);
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 }

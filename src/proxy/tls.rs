@@ -45,12 +45,10 @@ pub(super) fn server(certificate: &PathBuf, key: &PathBuf) -> Result<TlsAcceptor
     let chain: Result<Vec<_>, _> = chain.map_err(|error| told(certificate, &error))?.collect();
     let chain = chain.map_err(|error| told(certificate, &error))?;
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| told(key, &error))?;
-    let mut config = ServerConfig::builder()
+    let config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(chain, secret)
         .map_err(|error| told(certificate, &error))?;
-    // A client that speaks nothing else is told so, rather than left with what it cannot read.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
@@ -91,76 +89,5 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use rcgen::{
-        BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd,
-    };
-    use tempfile::TempDir;
-    use tokio::io::duplex;
-    use tokio_rustls::TlsConnector;
-
-    use super::*;
-
-    type Issuer = CertifiedIssuer<'static, KeyPair>;
-
-    fn authority() -> Issuer {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-    }
-
-    /// Writes a certificate for a name, valid until the end of a year, and its key.
-    fn certificate(home: &TempDir, name: &str, until: i32, by: Option<&Issuer>) -> [PathBuf; 2] {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(until, 12, 31);
-        let key = KeyPair::generate().unwrap();
-        let made = match by {
-            Some(issuer) => params.signed_by(&key, issuer),
-            None => params.self_signed(&key),
-        };
-        let files = ["cert.pem", "key.pem"].map(|it| home.path().join(it));
-        std::fs::write(&files[0], made.unwrap().pem()).unwrap();
-        std::fs::write(&files[1], key.serialize_pem()).unwrap();
-        files
-    }
-
-    /// Tells whether a connection to `search.example` comes about.
-    async fn connects(authorities: &Path, verify: bool, files: &[PathBuf; 2]) -> bool {
-        let config = client(Some(authorities), verify).unwrap();
-        let acceptor = server(&files[0], &files[1]).unwrap();
-        let (ours, theirs) = duplex(64 << 10);
-        let accepting = tokio::spawn(async move { acceptor.accept(theirs).await.is_ok() });
-        let name = ServerName::try_from("search.example").unwrap();
-        let connected = TlsConnector::from(config).connect(name, ours).await;
-        accepting.await.unwrap() && connected.is_ok()
-    }
-
-    #[tokio::test]
-    async fn who_is_not_vouched_for_is_not_spoken_to() {
-        drop(aws_lc_rs::default_provider().install_default());
-        let home = tempfile::tempdir().unwrap();
-        let (trusted, other) = (authority(), authority());
-        let authorities = home.path().join("ca.pem");
-        std::fs::write(&authorities, trusted.pem()).unwrap();
-        for (name, until, by, expected) in [
-            ("search.example", 2090, Some(&trusted), true),
-            ("search.example", 2021, Some(&trusted), false),
-            ("other.example", 2090, Some(&trusted), false),
-            ("search.example", 2090, Some(&other), false),
-            ("search.example", 2090, None, false),
-        ] {
-            let files = certificate(&home, name, until, by);
-            let found = connects(&authorities, true, &files).await;
-            assert_eq!(found, expected, "{name}, until {until}");
-            // Who says so may do without.
-            assert!(connects(&authorities, false, &files).await);
-        }
     }
 }

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use http::Uri;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{Authority, Scheme};
+
+use crate::sigv4::Target;
 
 /// The endpoint of a domain or a collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,15 +126,17 @@ impl Upstream {
             .ok()
     }
 
-    /// Returns the URL of its root.
-    #[must_use]
-    pub fn uri(&self) -> Uri {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(PathAndQuery::from_static("/"));
-        // All three parts are there, which is what is asked of a URL.
-        Uri::from_parts(parts).unwrap_or_default()
+    /// Returns where a request with a target goes.
+    ///
+    /// # Errors
+    ///
+    /// Fails where no URI can be made of the target: it is too long.
+    pub fn uri(&self, target: &Target) -> Result<Uri, http::Error> {
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(target.as_sent())
+            .build()
     }
 
     /// Reads region and service out of the host's name, where AWS gave it:
