@@ -4,7 +4,7 @@ CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint plan world crds fuzz figures
+.PHONY: help demo test lint plan world crds figures
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s '	'
@@ -14,7 +14,7 @@ demo: ## Watch manifests become an access policy, on a real API server and a fak
 
 # The tests on real parts mostly wait: for watches, for quiet, for retries. Hence more threads than cores.
 test: lint ## Pass everything, on the real parts.
-	@echo '==> preparing the real parts (first time about 10 minutes; then nothing)'
+	@echo '==> preparing the real parts (first time about 8 minutes; then nothing)'
 	@tests/world/prepare
 	@echo '==> tests'
 	RUST_TEST_THREADS=12 cargo test --locked --all-targets
@@ -39,10 +39,6 @@ world: ## Leave a real API server, a fake AWS and OpenSearch running, and print 
 
 crds: ## Regenerate crds/ from the types.
 	cargo run --locked --quiet -- crds --write crds
-
-# Needs a C++ compiler, for libFuzzer, and nothing of nightly.
-fuzz: ## Look for requests that break what stands before the signature: a minute for each target.
-	@fuzz/run $(or $(FUZZ_SECONDS),60)
 
 # The figures of the README; some are times, so nothing else should run beside.
 figures: ## Measure what the README promises, and fail where it does not hold (about 20 minutes).

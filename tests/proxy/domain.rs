@@ -1,37 +1,34 @@
 //! Before a real OpenSearch, behind what the managed service puts in front of it.
 
-use std::sync::Arc;
+use std::process::Command;
 
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use super::program::{Answer, Proxy, get, post, until};
 use crate::common::fake_aws::{DomainOptions, FakeAws};
 use crate::common::gateway::{Gateway, ask, authority};
-use crate::common::opensearch::{Node, shared_node};
+use crate::common::opensearch::shared_node;
+use crate::common::parts::part;
 
-const ACCOUNT: &str = "111122223333";
-const REGION: &str = "eu-west-1";
+pub(crate) const ACCOUNT: &str = "111122223333";
+pub(crate) const REGION: &str = "eu-west-1";
 
 /// A domain with an OpenSearch node, and two who ask it.
-pub(super) struct Domain {
-    aws: FakeAws,
-    pub(super) gateway: Gateway,
+pub(crate) struct Domain {
+    pub(crate) aws: FakeAws,
+    pub(crate) gateway: Gateway,
 }
 
 impl Domain {
-    pub(super) async fn open() -> Self {
-        Self::of(shared_node().await).await
-    }
-
-    /// The same, with a node of its own.
-    pub(super) async fn of(node: Arc<Node>) -> Self {
+    pub(crate) async fn open() -> Self {
         let aws = FakeAws::start().await;
         let options = DomainOptions::default().fine_grained();
         aws.account(ACCOUNT)
             .role("app")
             .role("nobody")
             .domain_with("proxied", REGION, options);
-        let gateway = Gateway::open(&aws, "proxied", node).await;
+        let gateway = Gateway::open(&aws, "proxied", shared_node().await).await;
         let domain = Self { aws, gateway };
         domain.lets_in("app").await;
         domain
@@ -74,7 +71,7 @@ impl Domain {
     }
 
     /// Starts a proxy for a role.
-    pub(super) async fn proxy(&self, role: &str) -> Proxy {
+    async fn proxy(&self, role: &str) -> Proxy {
         let keys = self.aws.session(ACCOUNT, role, "s");
         let token = keys.session_token.unwrap_or_default();
         let variables = [
@@ -91,11 +88,11 @@ impl Domain {
     }
 }
 
-pub(super) fn json_of(answer: &Answer) -> Value {
+pub(crate) fn json_of(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{answer:?}"))
 }
 
-pub(super) fn with_json(method: &str, target: &str, body: &str) -> String {
+pub(crate) fn with_json(method: &str, target: &str, body: &str) -> String {
     let length = body.len();
     format!(
         "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -200,4 +197,64 @@ async fn a_domain_whose_certificate_nobody_vouches_for_is_not_spoken_to() {
     proxy.until_ready().await;
     assert_eq!(proxy.ask(get("/")).await.status, 502);
     assert_eq!(domain.gateway.passed().len(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pythons_clients_work_unsigned() {
+    let domain = Domain::open().await;
+    let proxy = domain.proxy("app").await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/clients/use.py");
+    let url = format!("http://{}", proxy.address);
+    for client in ["opensearch-py", "elasticsearch-py"] {
+        let mut used = Command::new(part(client));
+        used.args([script, client, &url, "proxied"]);
+        let output = spawn_blocking(move || used.output().unwrap())
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(
+            said.trim(),
+            "ok",
+            "{client}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+/// Clients that ask before they send, as curl and .NET's do, and such that keep a stream open.
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_works_unsigned() {
+    let domain = Domain::open().await;
+    let proxy = domain.proxy("app").await;
+    let folder = tempfile::tempdir().unwrap();
+    let bulk = folder.path().join("bulk");
+    let line = "{\"index\": {\"_index\": \"proxied-curl\"}}\n{\"text\": \"0123456789\"}\n";
+    std::fs::write(&bulk, line.repeat(2000)).unwrap();
+    let url = format!("http://localhost:{}", proxy.address.port());
+    let data = format!("@{}", bulk.display());
+    for more in [
+        &["-H", "Expect: 100-continue"][..],
+        &["-H", "Transfer-Encoding: chunked"],
+        &["--http1.0"],
+        &["--http2"],
+        &["--compressed", "--user", "somebody:else"],
+    ] {
+        let mut curl = Command::new("curl");
+        curl.args([
+            "-sS",
+            "-f",
+            "-H",
+            "Content-Type: application/x-ndjson",
+            "--data-binary",
+            &data,
+        ]);
+        curl.args(more).arg(format!("{url}/_bulk"));
+        let output = spawn_blocking(move || curl.output().unwrap())
+            .await
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{more:?}: {errors}");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["errors"], false, "{more:?}: {answer}");
+    }
 }

@@ -9,6 +9,7 @@
 
 #[path = "../common"]
 mod common {
+    pub(crate) mod cluster;
     pub(crate) mod connection;
     pub(crate) mod fake_aws;
     pub(crate) mod gateway;
@@ -21,6 +22,7 @@ mod common {
 mod canonical;
 mod domain;
 mod framing;
+mod identities;
 mod life;
 mod program;
 mod replies;

@@ -19,13 +19,6 @@ pub(crate) const KEY_ID: &str = "AKIDEXAMPLE";
 pub(crate) const SECRET: &str = "wJalrXUtnFEMI+K7MDENG+bPxRfiCYEXAMPLEKEY";
 pub(crate) const TOKEN: &str = "session-token-canary";
 
-/// The variables that give a proxy credentials that last.
-pub(crate) const KEYS: [(&str, &str); 3] = [
-    ("AWS_ACCESS_KEY_ID", KEY_ID),
-    ("AWS_SECRET_ACCESS_KEY", SECRET),
-    ("AWS_SESSION_TOKEN", TOKEN),
-];
-
 /// A proxy, killed on drop.
 pub(crate) struct Proxy {
     process: Process,
@@ -37,8 +30,13 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts a proxy before an upstream, with credentials that last.
     pub(crate) async fn before(upstream: &Upstream, options: &[&str]) -> Self {
+        let variables = [
+            ("AWS_ACCESS_KEY_ID", KEY_ID),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
+            ("AWS_SESSION_TOKEN", TOKEN),
+        ];
         let url = format!("http://{}", upstream.address);
-        let proxy = Self::start(&url, &KEYS, options).await;
+        let proxy = Self::start(&url, &variables, options).await;
         proxy.until_ready().await;
         proxy
     }
@@ -47,31 +45,8 @@ impl Proxy {
     pub(crate) async fn start(url: &str, variables: &[(&str, &str)], options: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let command = command(url, variables, options, &home);
-        Self::run(&command, home).await
-    }
-
-    /// Starts a proxy that may have only so many files and connections open.
-    pub(crate) async fn with_files(upstream: &Upstream, files: u32) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let url = format!("http://{}", upstream.address);
-        let own = command(&url, &KEYS, &[], &home);
-        let mut limited = Command::new("sh");
-        limited.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]);
-        limited.arg(own.get_program()).args(own.get_args());
-        for (name, value) in own.get_envs() {
-            match value {
-                Some(value) => limited.env(name, value),
-                None => limited.env_remove(name),
-            };
-        }
-        let proxy = Self::run(&limited, home).await;
-        proxy.until_ready().await;
-        proxy
-    }
-
-    async fn run(command: &Command, home: TempDir) -> Self {
         let log = home.path().join("log");
-        let process = Process::spawn("proxy", command, &log).unwrap();
+        let process = Process::spawn("proxy", &command, &log).unwrap();
         let deadline = Instant::now() + PATIENCE;
         let (address, utility) = loop {
             let log = process.log_tail(usize::MAX);
@@ -115,11 +90,6 @@ impl Proxy {
         client.answer().await.expect("an answer")
     }
 
-    /// Returns the number of its process.
-    pub(crate) fn id(&self) -> u32 {
-        self.process.id()
-    }
-
     pub(crate) fn log(&self) -> String {
         self.process.log_tail(usize::MAX)
     }
@@ -136,7 +106,7 @@ impl Proxy {
 /// Returns the command that starts a proxy, with nothing of the machine's own configuration.
 fn command(url: &str, variables: &[(&str, &str)], options: &[&str], home: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_opensearch-access"));
-    command.args(["proxy", "--forward-to", url]);
+    command.args(["proxy", "--forward-to", url, "--upstream-may-be-local"]);
     command.args([
         "--service",
         "es",
@@ -158,7 +128,6 @@ fn command(url: &str, variables: &[(&str, &str)], options: &[&str], home: &TempD
     command
         .env("HOME", home.path())
         .env("AWS_EC2_METADATA_DISABLED", "true")
-        .env("PROXY_UPSTREAM_MAY_BE_LOCAL", "true")
         .envs(variables.iter().copied());
     command
 }
@@ -166,7 +135,11 @@ fn command(url: &str, variables: &[(&str, &str)], options: &[&str], home: &TempD
 /// Runs a proxy that cannot start, and returns what it says.
 pub(crate) fn refused(url: &str, options: &[&str]) -> String {
     let home = tempfile::tempdir().unwrap();
-    let output = command(url, &KEYS, options, &home).output().unwrap();
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", KEY_ID),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+    ];
+    let output = command(url, &variables, options, &home).output().unwrap();
     assert!(!output.status.success(), "{output:?}");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::program::{Client, Proxy, get, post};
 use super::upstream::{Do, Upstream, says};
 
-pub(crate) fn http_date(at: Timestamp) -> String {
+fn http_date(at: Timestamp) -> String {
     let at = at.to_zoned(jiff::tz::TimeZone::UTC);
     at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
@@ -88,7 +88,7 @@ async fn refusals_are_explained_and_passed_on_as_they_are() {
         ),
         (
             r#"{"message":"The request signature we calculated does not match the signature you provided.\n\nThe Canonical String for this request should have been\n'GET\n/other\n'"}"#,
-            "the path is \"/\" here and \"/other\" there",
+            "line 2 of the canonical request is \"/\" here and \"/other\" there",
         ),
     ] {
         let answer = says("403 Forbidden", "Content-Type: application/json\r\n", body);

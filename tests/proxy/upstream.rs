@@ -50,8 +50,6 @@ pub(crate) enum Do {
     SaySlowly(Vec<Vec<u8>>, Duration),
     /// Says the first, and the second once it is told to.
     SayTwice(Vec<u8>, Vec<u8>, Arc<Notify>),
-    /// Says this again and again, for as long as it is read.
-    SayForever(Vec<u8>),
     /// Closes the connection without a word.
     Close,
     /// Never answers.
@@ -118,22 +116,6 @@ impl Drop for Upstream {
     }
 }
 
-/// Reads a chunked body without trailers; returns it and how long it is on the wire, once it is whole.
-fn unchunked(mut bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let (all, mut body) = (bytes.len(), Vec::new());
-    loop {
-        let end = bytes.windows(2).position(|it| it == b"\r\n")?;
-        let size = std::str::from_utf8(&bytes[..end]).unwrap();
-        let size = usize::from_str_radix(size, 16).unwrap();
-        let chunk = bytes.get(end + 2..end + 2 + size)?;
-        bytes = bytes.get(end + 2 + size + 2..)?;
-        body.extend_from_slice(chunk);
-        if size == 0 {
-            return Some((body, all - bytes.len()));
-        }
-    }
-}
-
 async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Script) {
     let mut read = Vec::new();
     let mut buffer = vec![0; 64 << 10];
@@ -149,25 +131,14 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Scrip
         };
         let head = String::from_utf8_lossy(&read[..end]).into_owned();
         read.drain(..end);
-        let mut body = Vec::new();
-        let is_chunked = field(&head, "transfer-encoding").is_some();
         let length = field(&head, "content-length").map_or(0, |it| it.parse().unwrap());
-        loop {
-            let whole = if is_chunked {
-                unchunked(&read)
-            } else {
-                (read.len() >= length).then(|| (read[..length].to_vec(), length))
-            };
-            if let Some((whole, length)) = whole {
-                body.extend(whole);
-                read.drain(..length);
-                break;
-            }
+        while read.len() < length {
             match stream.read(&mut buffer).await {
                 Ok(0) | Err(_) => return,
                 Ok(length) => read.extend_from_slice(&buffer[..length]),
             }
         }
+        let body = read.drain(..length).collect();
         let request = Seen { head, body };
         let number = {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,11 +167,6 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Scrip
                 told.notified().await;
                 stream.write_all(&second).await
             }
-            Do::SayForever(bytes) => loop {
-                if stream.write_all(&bytes).await.is_err() {
-                    return;
-                }
-            },
             Do::Close => return,
             Do::Hang => std::future::pending().await,
         };
