@@ -3,7 +3,7 @@
 //! The HTTP status says nothing: `ResourceNotFoundException`, `InvalidTypeException` and
 //! `LimitExceededException` are all 409.
 
-use aws_sdk_opensearch::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_opensearch::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 
 use super::supervisor::MayNotWrite;
@@ -296,7 +296,11 @@ pub fn causes(error: &dyn std::error::Error) -> String {
     let mut said = vec![error.to_string()];
     let mut next = error.source();
     while let Some(cause) = next {
-        let text = cause.to_string();
+        // What AWS says of an error that the SDK has no type for shows as a structure.
+        let text = match cause.downcast_ref::<ErrorMetadata>() {
+            Some(metadata) => metadata.message().unwrap_or_default().to_owned(),
+            None => cause.to_string(),
+        };
         if !said.contains(&text) {
             said.push(text);
         }
@@ -323,7 +327,6 @@ fn shorten(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_opensearch::error::ErrorMetadata;
     use aws_sdk_opensearch::operation::update_domain_config::UpdateDomainConfigError;
 
     use super::*;
@@ -359,6 +362,16 @@ mod tests {
                 assert!(shown.len() < 500, "{code}: {shown}");
             }
         }
+    }
+
+    #[test]
+    fn the_causes_of_an_error_without_a_type_have_the_words_of_aws() {
+        let message = format!("Not authorized to perform sts:Something, see {POLICY}");
+        let metadata = ErrorMetadata::builder().code("New").message(message);
+        let error = UpdateDomainConfigError::generic(metadata.build());
+        let said = causes(&SdkError::service_error(error, ()));
+        let words = "(New): Not authorized to perform sts:Something, see ...";
+        assert!(said.ends_with(words), "{said}");
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //!                                           │                               one change at a time)
 //!                                           ├─► eks (clusters, Pod Identity associations)
 //!                                           ├─► iam ─► accounts (roles, users, inline policies)
-//!                                           └─► sts ─► accounts (sessions)
+//!                                           └─► sts ─► accounts (sessions) ─► trust
+//!  pod ──HTTP──► agent (EKS Pod Identity) ─► token ─► eks, accounts ─► trust
 //!  test ──FakeAws── the same state; other processes: the control API under /_fake/, see [`control`]
 //! ```
 //!
@@ -28,7 +29,7 @@
 //! # Guarantees
 //!
 //! * Every call is signed correctly by a key that is known here, or it is refused before anything
-//!   else is looked at.
+//!   else is looked at. A token takes the place of a signature in `AssumeRoleWithWebIdentity`.
 //! * What is random (unique ids, the order in which policies read back) depends on the seed alone.
 //! * A domain is visible only to callers of its account and for its region.
 //!
@@ -56,12 +57,13 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub(crate) use self::accounts::Credentials;
+pub(crate) use self::agent::Agent;
 pub(crate) use self::domain::{DomainOptions, Period};
 pub(crate) use self::door::{Asked, Caller, action};
 pub(crate) use self::eks::NewAssociation;
@@ -76,6 +78,7 @@ use super::connection::{Breakable, Switch, Switches};
 use super::tripwire::Tripwires;
 
 mod accounts;
+mod agent;
 mod control;
 mod domain;
 mod door;
@@ -91,6 +94,8 @@ mod seeded;
 mod server;
 mod sigv4;
 mod sts;
+mod token;
+mod trust;
 mod wire;
 mod world;
 
@@ -221,6 +226,11 @@ impl FakeAws {
         self.world.lock().accounts.session_lifetime = Some(signed(duration));
     }
 
+    /// Returns when an access key expires, as its holder was told; never, for a user's.
+    pub(crate) fn expiry(&self, access_key_id: &str) -> Option<Timestamp> {
+        self.world.lock().accounts.expiry(access_key_id)
+    }
+
     /// Ends all sessions that are open now.
     pub(crate) fn expire_sessions(&self) {
         self.world.lock().accounts.expire_sessions(self.world.now());
@@ -240,6 +250,30 @@ impl FakeAws {
         let state = self.world.lock();
         let issuer = state.clusters.issuer(&place);
         issuer.expect("the cluster exists").to_owned()
+    }
+
+    /// Gives a cluster the issuer that its API server has.
+    pub(crate) fn set_issuer(&self, account: &str, region: &str, cluster: &str, issuer: &str) {
+        let place = (account.to_owned(), region.to_owned(), cluster.to_owned());
+        let known = self.world.lock().clusters.set_issuer(&place, issuer);
+        assert!(known, "there is no cluster {cluster}");
+    }
+
+    /// Lets AWS find the keys of an issuer of tokens, in place of its former ones.
+    pub(crate) fn publish_keys(&self, issuer: &str, keys: &Value) {
+        let issuers = &mut self.world.lock().issuers;
+        issuers.publish(issuer, keys.clone());
+    }
+
+    /// Lets AWS not reach an issuer of tokens any more.
+    pub(crate) fn cut_off(&self, issuer: &str) {
+        self.world.lock().issuers.cut_off(issuer);
+    }
+
+    /// Starts the Pod Identity agent of a node of a cluster.
+    pub(crate) async fn agent(&self, account: &str, region: &str, cluster: &str) -> Agent {
+        let place = (account.to_owned(), region.to_owned(), cluster.to_owned());
+        Agent::start(self.world.clone(), place).await
     }
 
     /// Changes the roles of a Pod Identity association.

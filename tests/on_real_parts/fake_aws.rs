@@ -29,6 +29,7 @@ mod policies;
 mod refusals;
 mod sessions;
 mod signatures;
+mod tokens;
 
 /// The account that everything lives in unless a test says otherwise.
 const ACCOUNT: &str = "111122223333";

@@ -9,22 +9,22 @@ use crate::common::fake_aws::{DomainOptions, FakeAws};
 use crate::common::gateway::{Gateway, ask, authority};
 use crate::common::opensearch::{Node, shared_node};
 
-const ACCOUNT: &str = "111122223333";
-const REGION: &str = "eu-west-1";
+pub(crate) const ACCOUNT: &str = "111122223333";
+pub(crate) const REGION: &str = "eu-west-1";
 
 /// A domain with an OpenSearch node, and two who ask it.
-pub(super) struct Domain {
-    aws: FakeAws,
-    pub(super) gateway: Gateway,
+pub(crate) struct Domain {
+    pub(crate) aws: FakeAws,
+    pub(crate) gateway: Gateway,
 }
 
 impl Domain {
-    pub(super) async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         Self::of(shared_node().await).await
     }
 
     /// The same, with a node of its own.
-    pub(super) async fn of(node: Arc<Node>) -> Self {
+    pub(crate) async fn of(node: Arc<Node>) -> Self {
         let aws = FakeAws::start().await;
         let options = DomainOptions::default().fine_grained();
         aws.account(ACCOUNT)
@@ -74,7 +74,7 @@ impl Domain {
     }
 
     /// Starts a proxy for a role.
-    pub(super) async fn proxy(&self, role: &str) -> Proxy {
+    pub(crate) async fn proxy(&self, role: &str) -> Proxy {
         let keys = self.aws.session(ACCOUNT, role, "s");
         let token = keys.session_token.unwrap_or_default();
         let variables = [
@@ -91,11 +91,11 @@ impl Domain {
     }
 }
 
-pub(super) fn json_of(answer: &Answer) -> Value {
+pub(crate) fn json_of(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{answer:?}"))
 }
 
-pub(super) fn with_json(method: &str, target: &str, body: &str) -> String {
+pub(crate) fn with_json(method: &str, target: &str, body: &str) -> String {
     let length = body.len();
     format!(
         "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"

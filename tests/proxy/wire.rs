@@ -47,6 +47,7 @@ async fn a_request_is_signed_and_carries_nothing_that_could_decide_for_whom() {
     assert!(authorization.starts_with(&scope), "{authorization}");
     let signed = "/eu-west-1/es/aws4_request, SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token, Signature=";
     assert!(authorization.contains(signed), "{authorization}");
+    upstream.verify_signatures().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,6 +83,7 @@ async fn bodies_arrive_as_they_were_sent() {
         assert_eq!(proxy.ask(request).await.status, 200);
         assert_eq!(upstream.last().field("x-amz-content-sha256"), Some(EMPTY));
     }
+    upstream.verify_signatures().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,6 +104,7 @@ async fn a_client_that_waits_to_be_told_to_send_is_told() {
         ),
         (&b"abc"[..], None)
     );
+    upstream.verify_signatures().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,6 +141,7 @@ async fn paths_are_sent_in_the_one_form_that_is_signed() {
         assert_eq!(proxy.ask(get(asked)).await.status, 400, "{asked}");
         assert_eq!(upstream.seen().len(), before, "{asked}");
     }
+    upstream.verify_signatures().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,6 +217,7 @@ async fn only_what_is_meant_for_this_proxy_is_forwarded() {
         assert_eq!(answer.status, status, "{request}");
     }
     assert_eq!(upstream.seen().len(), before);
+    upstream.verify_signatures().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -238,6 +243,7 @@ async fn what_the_admin_does_not_allow_is_not_forwarded() {
     assert_eq!(listed.ask(get("/logs/_search")).await.status, 403);
     assert_eq!(upstream.seen().len(), before);
     assert_eq!(listed.ask(get("/logs-a/_search")).await.status, 200);
+    upstream.verify_signatures().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

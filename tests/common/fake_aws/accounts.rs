@@ -79,6 +79,21 @@ pub(crate) struct Caller {
     pub(crate) session_name: Option<String>,
 }
 
+impl Caller {
+    /// Whoever calls without a signature.
+    pub(crate) fn anonymous() -> Self {
+        Self {
+            account: String::new(),
+            partition: String::new(),
+            arn: String::new(),
+            principal_arn: String::new(),
+            user_id: String::new(),
+            access_key_id: String::new(),
+            session_name: None,
+        }
+    }
+}
+
 /// All accounts of this world.
 pub(crate) struct Accounts {
     /// The partition of each account.
@@ -90,6 +105,8 @@ pub(crate) struct Accounts {
     /// The ARN by account, kind and name, since the ARN also has the path.
     by_name: HashMap<(String, Kind, String), String>,
     keys: BTreeMap<String, Key>,
+    /// The audiences of each OIDC provider, by its account and its issuer without `https://`.
+    providers: BTreeMap<(String, String), Vec<String>>,
     /// How long other services do not know a new principal.
     pub(crate) propagation: SignedDuration,
     /// How long a session really lasts, whatever its caller asked for.
@@ -105,6 +122,7 @@ impl Accounts {
             by_arn: HashMap::new(),
             by_name: HashMap::new(),
             keys: BTreeMap::new(),
+            providers: BTreeMap::new(),
             propagation: SignedDuration::ZERO,
             session_lifetime: None,
             ids: Seeded::new(seed, "ids"),
@@ -200,8 +218,27 @@ impl Accounts {
         id.is_some_and(|id| self.principals.remove(&id).is_some())
     }
 
+    /// Creates an OIDC provider, or replaces its audiences.
+    pub(crate) fn create_provider(&mut self, account: &str, issuer: &str, audiences: &[&str]) {
+        let audiences = audiences.iter().map(|it| (*it).to_owned()).collect();
+        let place = (account.to_owned(), issuer.to_owned());
+        self.providers.insert(place, audiences);
+    }
+
+    /// Returns the audiences of an OIDC provider, if the account has it.
+    pub(crate) fn provider(&self, account: &str, issuer: &str) -> Option<&[String]> {
+        let place = (account.to_owned(), issuer.to_owned());
+        self.providers.get(&place).map(Vec::as_slice)
+    }
+
     pub(crate) fn key(&self, access_key_id: &str) -> Option<&Key> {
         self.keys.get(access_key_id)
+    }
+
+    /// Says when an access key expires, as its holder was told: in whole seconds.
+    pub(crate) fn expiry(&self, access_key_id: &str) -> Option<Timestamp> {
+        let expires = self.keys.get(access_key_id)?.expires?;
+        Timestamp::from_second(expires.as_second()).ok()
     }
 
     /// Says who holds an access key; nobody does once the user or role is deleted.

@@ -84,6 +84,28 @@ impl Clusters {
         self.by_place.get(place).map(|it| it.issuer.as_str())
     }
 
+    /// Gives a cluster another issuer, and says whether there is such a cluster.
+    pub(crate) fn set_issuer(&mut self, place: &Place, issuer: &str) -> bool {
+        let cluster = self.by_place.get_mut(place);
+        cluster
+            .map(|it| issuer.clone_into(&mut it.issuer))
+            .is_some()
+    }
+
+    /// Returns the association of a service account, as far as calls see it.
+    pub(crate) fn associated(
+        &self,
+        place: &Place,
+        (namespace, account): (&str, &str),
+        now: Timestamp,
+    ) -> Option<&NewAssociation> {
+        let mut seen = self.by_place.get(place)?.associations.iter();
+        let found = seen.find(|it| {
+            it.is_seen(now) && it.new.namespace == namespace && it.new.service_account == account
+        });
+        found.map(|it| &it.new)
+    }
+
     /// Makes an association and returns its id.
     ///
     /// # Errors

@@ -69,6 +69,14 @@ impl AccountHandle<'_> {
         self
     }
 
+    /// Creates an OIDC provider for an issuer (`https://...`), for tokens of these audiences.
+    pub(crate) fn provider(self, issuer: &str, audiences: &[&str]) -> Self {
+        let bare = issuer.strip_prefix("https://").unwrap_or(issuer);
+        let accounts = &mut self.aws.world.lock().accounts;
+        accounts.create_provider(&self.id, bare, audiences);
+        self
+    }
+
     /// Creates a user.
     ///
     /// # Panics

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::super::connection::Switch;
 use super::super::tripwire::{Entry, Passing, Then};
-use super::accounts::Caller;
+use super::accounts::{Accounts, Caller};
 use super::faults::Fault;
 use super::record::Call;
 use super::sigv4::{self, Authorization, Signed};
@@ -78,6 +78,12 @@ impl Arrived {
                 .map(|(name, value)| (name, Value::String(value)));
             (operation, None, Value::Object(members.collect()))
         };
+        // Who calls without a signature says by no scope which service is meant.
+        let service = if sts::is_unsigned(&operation) {
+            Service::Sts
+        } else {
+            service
+        };
         let (region, access_key_id) = authorization.map_or_else(Default::default, |claim| {
             (claim.region, claim.access_key_id)
         });
@@ -91,6 +97,14 @@ impl Arrived {
             bytes,
             body,
         }
+    }
+
+    /// Says who calls.
+    fn verify(&self, accounts: &Accounts, now: Timestamp) -> Result<Caller, Refusal> {
+        if self.service == Service::Sts && sts::is_unsigned(&self.operation) {
+            return Ok(Caller::anonymous());
+        }
+        sigv4::verify(&self.signed(), self.service, accounts, now)
     }
 
     fn signed(&self) -> Signed<'_> {
@@ -172,7 +186,7 @@ pub(super) async fn serve(
     let now = world.now();
     let (verified, faults) = {
         let mut state = world.lock();
-        let verified = sigv4::verify(&arrived.signed(), arrived.service, &state.accounts, now);
+        let verified = arrived.verify(&state.accounts, now);
         let faults = match &verified {
             Ok(_) => state
                 .faults

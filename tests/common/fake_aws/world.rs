@@ -13,6 +13,7 @@ use super::eks::Clusters;
 use super::faults::Faults;
 use super::policy::{Site, stored};
 use super::record::Call;
+use super::token::Issuers;
 
 /// The user whose credentials [`super::FakeAws::credentials`] returns.
 const ADMIN: &str = "admin";
@@ -25,6 +26,7 @@ pub(super) struct State {
     pub(super) accounts: Accounts,
     pub(super) domains: BTreeMap<String, Domain>,
     pub(super) clusters: Clusters,
+    pub(super) issuers: Issuers,
     pub(super) faults: Faults,
     pub(super) writers: Vec<(String, ExternalWriter)>,
     pub(super) calls: Vec<Call>,
@@ -47,6 +49,7 @@ impl World {
             accounts: Accounts::new(seed),
             domains: BTreeMap::new(),
             clusters: Clusters::new(seed),
+            issuers: Issuers::default(),
             faults: Faults::default(),
             writers: Vec::new(),
             calls: Vec::new(),

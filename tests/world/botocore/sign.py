@@ -1,11 +1,13 @@
 """Signs one request a line, with botocore.
 
 Reads {"method", "url", "hash", "id", "secret", "token", "region", "service", "date"} as JSON and
-writes the value of Authorization, for exactly the headers that the operator signs.
+writes the value of Authorization, for exactly the headers that the operator signs. With "arrived"
+the URL is one that came over the wire, and is read as the service reads it.
 """
 
 import json
 import sys
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -26,10 +28,19 @@ class Fixed(SigV4Auth):
         return request.headers["Authorization"]
 
 
+def as_read(url):
+    """Decodes the query once and encodes it once: botocore signs one as it stands."""
+    path, _, query = url.partition("?")
+    pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    encode = lambda part: quote_from_bytes(unquote_to_bytes(part), safe="-_.~")
+    return path + "?" + "&".join(f"{encode(key)}={encode(value)}" for key, _, value in pairs)
+
+
 for line in sys.stdin:
     wanted = json.loads(line)
     credentials = Credentials(wanted["id"], wanted["secret"], wanted["token"])
-    request = AWSRequest(method=wanted["method"], url=wanted["url"])
+    url = as_read(wanted["url"]) if wanted.get("arrived") else wanted["url"]
+    request = AWSRequest(method=wanted["method"], url=url)
     request.headers["X-Amz-Content-SHA256"] = wanted["hash"]
     signer = Fixed(credentials, wanted["service"], wanted["region"])
     print(signer.sign(request, wanted["date"]))
