@@ -33,6 +33,10 @@ const IDLE: Duration = Duration::from_secs(40);
 /// How long connections are used.
 const LIFE: Duration = Duration::from_mins(5);
 
+/// The most that is read of an answer at once; its head has to fit. What comes in one piece keeps all
+/// others waiting until it is looked through.
+const LARGEST: usize = 64 << 10;
+
 /// The most connections that are kept for later.
 const KEPT: usize = 256;
 
@@ -142,7 +146,10 @@ impl Connections {
         let opened = async {
             let stream = connector.call(self.upstream.clone()).await;
             let stream = stream.map_err(|error| Error::Unreachable(causes(&*error)))?;
-            let shaken = http1::handshake(stream).await;
+            let shaken = http1::Builder::new()
+                .max_buf_size(LARGEST)
+                .handshake(stream)
+                .await;
             shaken.map_err(|error| Error::Unreachable(causes(&error)))
         };
         let late = |_| {
