@@ -4,7 +4,7 @@ CARGO_TARGET_DIR ?= target
 export CARGO_TARGET_DIR
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint plan world crds fuzz figures
+.PHONY: help demo test lint plan world crds fuzz figures costs
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s '	'
@@ -50,3 +50,8 @@ figures: ## Measure what the README promises, and fail where it does not hold (a
 	cargo test --locked --test proof -- --full
 	PROPTEST_CASES=100000 cargo test --locked --profile bench --test properties plan::a_detour
 	cargo bench --locked --bench growth
+
+# The first time, the proxy and all that it is built of are compiled for this alone.
+costs: ## Measure the proxy beside Envoy, haproxy and nginx, and fail where a goal is missed (7 minutes, at first 20).
+	@tests/world/prepare envoy haproxy nginx wrk
+	cargo bench --locked --bench proxy
