@@ -212,7 +212,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         None => None,
     };
     let (phase, told) = watch::channel(Phase::Serving);
-    let mut listeners = Vec::new();
+    let (mut listeners, mut pools) = (Vec::new(), Vec::new());
     for (number, (address, upstream)) in config.routes.iter().enumerate() {
         if !address.ip().is_loopback() && !config.listen_anywhere {
             return Err(Error::Reachable(*address));
@@ -224,6 +224,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         }
         let connections = Connections::new(upstream, &tls, config.connect_timeout);
         let connections = Arc::new(connections);
+        pools.push(Arc::clone(&connections));
         info!(%address, %upstream, "signing");
         listeners.push(Listener {
             socket,
@@ -243,6 +244,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
 
     let mut keeping = tokio::spawn(keeper.run());
     let mut watching = tokio::spawn(utility::serve(utility, Arc::clone(&shared), told.clone()));
+    let tidying = tokio::spawn(tidy(pools));
     let mut serving = JoinSet::new();
     for listener in listeners {
         serving.spawn(listener.serve(told.clone()));
@@ -274,7 +276,16 @@ pub async fn run(config: Config) -> Result<(), Error> {
     }
     keeping.abort();
     watching.abort();
+    tidying.abort();
     Ok(())
+}
+
+/// Closes connections to upstreams that nobody uses any more.
+async fn tidy(pools: Vec<Arc<Connections>>) {
+    loop {
+        sleep(Duration::from_secs(5)).await;
+        pools.iter().for_each(|it| it.close_idle());
+    }
 }
 
 fn told_of<T: std::fmt::Debug>(ended: Result<T, JoinError>) -> String {

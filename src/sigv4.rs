@@ -25,5 +25,5 @@ pub mod sign;
 pub mod target;
 
 pub use self::credentials::Credentials;
-pub use self::sign::{Payload, Request, Signed, Signer};
+pub use self::sign::{Hash, Payload, Request, Signed, Signer};
 pub use self::target::Target;

@@ -13,14 +13,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use sha2::{Digest, Sha256};
 use tokio::select;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connections::Answer;
 use super::refusal::Refusal;
-use crate::sigv4::Payload;
+use crate::sigv4::{Hash, Payload};
 
 /// The unit in which room is taken.
 const UNIT: u64 = 1 << 10;
@@ -228,7 +227,7 @@ struct Pieces {
     first: Bytes,
     /// What is put together.
     open: BytesMut,
-    hash: Sha256,
+    hash: Hash,
     length: u64,
     /// How long it may become, as far as is known.
     most: u64,
@@ -277,7 +276,7 @@ impl Pieces {
         let rest = [self.first, last].into_iter().filter(|it| !it.is_empty());
         self.whole.extend(rest);
         Held {
-            payload: Payload::Hash(self.hash.finalize().into()),
+            payload: Payload::Hash(self.hash.end()),
             length: self.length,
             pieces: self.whole.into(),
             _room: room.into(),

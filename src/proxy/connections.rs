@@ -109,7 +109,8 @@ impl Connections {
             let is_used = kept.is_some();
             let mut link = match kept {
                 Some(link) => link,
-                None => self.open().await?,
+                // Apart, since it is large, and seldom there.
+                None => Box::pin(self.open()).await?,
             };
             let mut answer = pin!(link.sender.try_send_request(request));
             let answered = poll_fn(|context| {

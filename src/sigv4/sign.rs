@@ -3,10 +3,9 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use hmac::{Hmac, KeyInit, Mac};
+use aws_lc_rs::{digest, hmac};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use sha2::{Digest, Sha256};
 
 use super::{Credentials, Target};
 
@@ -22,7 +21,7 @@ pub struct Signer {
     credentials: Credentials,
     region: String,
     service: String,
-    key: Mutex<Option<(Day, Hmac<Sha256>)>>,
+    key: Mutex<Option<(Day, hmac::Key)>>,
 }
 
 /// A day of UTC, as scopes spell it: `20260131`.
@@ -94,11 +93,9 @@ impl Signer {
     pub fn sign(&self, request: &Request<'_>, now: Timestamp) -> Signed {
         let date = Date::of(now);
         let content = request.payload.spelled();
-        let mut hash = Sha256::new();
+        let mut hash = Hash::default();
         self.canonical(request, &date, &content, &mut |part| hash.update(part));
-        let mut mac = self.key(date.day());
-        self.to_sign(&date, &hash.finalize().into(), &mut |part| mac.update(part));
-        let signature: [u8; 32] = mac.finalize().into_bytes().into();
+        let signature = self.mac(date.day(), &self.to_sign(&date, &hash.end()));
         Signed {
             authorization: self.authorization(&date, &signature),
             date: date.as_str().to_owned(),
@@ -153,17 +150,22 @@ impl Signer {
         write(content.as_str());
     }
 
-    /// The string to sign, in its parts.
-    fn to_sign(&self, date: &Date, canonical: &[u8; 32], write: &mut impl FnMut(&[u8])) {
-        write(b"AWS4-HMAC-SHA256\n");
-        write(&date.0);
-        write(b"\n");
-        for part in [date.day_as_str(), &self.region, &self.service] {
-            write(part.as_bytes());
-            write(b"/");
-        }
-        write(b"aws4_request\n");
-        write(&hex(canonical));
+    /// The string to sign.
+    fn to_sign(&self, date: &Date, canonical: &[u8; 32]) -> String {
+        let hash = hex(canonical);
+        let parts = [
+            "AWS4-HMAC-SHA256\n",
+            date.as_str(),
+            "\n",
+            date.day_as_str(),
+            "/",
+            &self.region,
+            "/",
+            &self.service,
+            "/aws4_request\n",
+            as_ascii(&hash),
+        ];
+        parts.concat()
     }
 
     fn signed_headers(&self) -> &'static str {
@@ -192,36 +194,61 @@ impl Signer {
         parts.concat()
     }
 
-    /// Returns the signing key of a day, ready for a message.
-    fn key(&self, day: Day) -> Hmac<Sha256> {
+    /// Signs with the key of a day.
+    fn mac(&self, day: Day, text: &str) -> [u8; 32] {
         let mut known = self.key.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*known {
-            Some((of, key)) if *of == day => key.clone(),
-            _ => known.insert((day, self.derive(day))).1.clone(),
-        }
+        let known = match &mut *known {
+            Some(known) if known.0 == day => known,
+            other => other.insert((day, self.derive(day))),
+        };
+        let tag = hmac::sign(&known.1, text.as_bytes());
+        // The tag of this algorithm is as long.
+        tag.as_ref().try_into().unwrap_or_default()
     }
 
-    fn derive(&self, day: Day) -> Hmac<Sha256> {
+    fn derive(&self, day: Day) -> hmac::Key {
         let secret = zeroize::Zeroizing::new([b"AWS4", self.credentials.secret()].concat());
-        let mut key = keyed(&secret);
+        let mut key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
         for part in [
             &day[..],
             self.region.as_bytes(),
             self.service.as_bytes(),
             b"aws4_request",
         ] {
-            key.update(part);
-            key =
-                keyed(&zeroize::Zeroizing::new(<[u8; 32]>::from(key.finalize().into_bytes()))[..]);
+            let mut tag = [0; 32];
+            tag.copy_from_slice(hmac::sign(&key, part).as_ref());
+            let tag = zeroize::Zeroizing::new(tag);
+            key = hmac::Key::new(hmac::HMAC_SHA256, &tag[..]);
         }
         key
     }
 }
 
-/// Keys an HMAC.
-#[expect(clippy::expect_used, reason = "RFC 2104 takes keys of every length")]
-fn keyed(key: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key).expect("a key of any length")
+/// SHA-256 of what comes in pieces.
+///
+/// By `aws-lc`, which has it in assembly for processors without instructions for it, too: those of
+/// many EC2 instances.
+#[derive(Clone)]
+pub struct Hash(digest::Context);
+
+impl Default for Hash {
+    fn default() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+}
+
+impl Hash {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// Returns the hash.
+    #[must_use]
+    pub fn end(self) -> [u8; 32] {
+        // The digest of this algorithm is as long.
+        self.0.finish().as_ref().try_into().unwrap_or_default()
+    }
 }
 
 impl fmt::Debug for Signer {
@@ -263,7 +290,9 @@ impl Payload {
     /// Hashes a body that is there as a whole.
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
-        Self::Hash(Sha256::digest(body).into())
+        let mut hash = Hash::default();
+        hash.update(body);
+        Self::Hash(hash.end())
     }
 
     fn spelled(self) -> Spelled {

@@ -267,3 +267,45 @@ async fn credentials_that_seem_to_have_expired_are_used_until_they_are_refused()
     assert!(answer.text().contains("expired"), "{answer:?}");
     assert_eq!(upstream.seen().len(), 2);
 }
+
+/// The service closes those that are idle for a minute, and a request may just then be under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_to_the_domain_are_used_again_and_closed_before_the_domain_does() {
+    let upstream = Upstream::open().await;
+    let proxy = Proxy::before(&upstream, &[]).await;
+    for _ in 0..20 {
+        assert_eq!(proxy.ask(post("/_bulk", "{}")).await.status, 200);
+    }
+    assert_eq!(upstream.connections(), 1, "they are used again");
+    let closed = async {
+        while upstream.connections() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    };
+    let patience = std::time::Duration::from_mins(3);
+    let closed = tokio::time::timeout(patience, closed).await;
+    closed.expect("idle connections are closed");
+}
+
+/// As when a domain is deployed anew, behind other addresses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_that_moves_is_found_at_its_new_address() {
+    let closes = |_: usize, _: &Seen| {
+        Do::SayAndClose(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec())
+    };
+    let old = Upstream::scripted(closes).await;
+    let port = old.address.port();
+    let new = Upstream::on(([127, 0, 0, 2], port).into(), closes).await;
+    let home = tempfile::tempdir().unwrap();
+    let hosts = home.path().join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 search.example\n").unwrap();
+    let url = format!("http://search.example:{port}");
+    let proxy = Proxy::with_hosts(&url, &hosts).await;
+    assert_eq!(proxy.ask(post("/_bulk", "{}")).await.status, 200);
+    assert_eq!((old.seen().len(), new.seen().len()), (1, 0));
+    std::fs::write(&hosts, "127.0.0.2 search.example\n").unwrap();
+    assert_eq!(proxy.ask(post("/_bulk", "{}")).await.status, 200);
+    assert_eq!((old.seen().len(), new.seen().len()), (1, 1));
+    let host = format!("search.example:{port}");
+    assert_eq!(new.last().field("host"), Some(host.as_str()));
+}

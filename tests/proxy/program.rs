@@ -1,6 +1,7 @@
 //! The program, and clients that speak bytes.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -52,19 +53,31 @@ impl Proxy {
 
     /// Starts a proxy that may have only so many files and connections open.
     pub(crate) async fn with_files(upstream: &Upstream, files: u32) -> Self {
-        let home = tempfile::tempdir().unwrap();
         let url = format!("http://{}", upstream.address);
-        let own = command(&url, &KEYS, &[], &home);
-        let mut limited = Command::new("sh");
-        limited.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]);
-        limited.arg(own.get_program()).args(own.get_args());
+        Self::behind(&format!("ulimit -n {files}"), &url).await
+    }
+
+    /// Starts a proxy for which names are what a file says, in a namespace of its own.
+    pub(crate) async fn with_hosts(url: &str, hosts: &Path) -> Self {
+        let mount = format!("mount --bind '{}' /etc/hosts", hosts.display());
+        Self::behind(&mount, url).await
+    }
+
+    /// Starts a proxy behind what a shell does first, in a namespace of mounts of its own.
+    async fn behind(first: &str, url: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let own = command(url, &KEYS, &[], &home);
+        let mut apart = Command::new("unshare");
+        let script = format!("{first} && exec \"$0\" \"$@\"");
+        apart.args(["--mount", "sh", "-c", &script]);
+        apart.arg(own.get_program()).args(own.get_args());
         for (name, value) in own.get_envs() {
             match value {
-                Some(value) => limited.env(name, value),
-                None => limited.env_remove(name),
+                Some(value) => apart.env(name, value),
+                None => apart.env_remove(name),
             };
         }
-        let proxy = Self::run(&limited, home).await;
+        let proxy = Self::run(&apart, home).await;
         proxy.until_ready().await;
         proxy
     }

@@ -1,6 +1,7 @@
 //! An upstream that keeps every byte it got, and answers as it is told.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +72,7 @@ type Script = Arc<dyn Fn(usize, &Seen) -> Do + Send + Sync>;
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
+    open: Arc<AtomicUsize>,
     server: JoinHandle<()>,
 }
 
@@ -84,20 +86,42 @@ impl Upstream {
     pub(crate) async fn scripted(
         script: impl Fn(usize, &Seen) -> Do + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::on((Ipv4Addr::LOCALHOST, 0).into(), script).await
+    }
+
+    /// Opens one at an address.
+    pub(crate) async fn on(
+        address: SocketAddr,
+        script: impl Fn(usize, &Seen) -> Do + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let (kept, script): (_, Script) = (Arc::clone(&seen), Arc::new(script));
+        let open: Arc<AtomicUsize> = Arc::default();
+        let counted = Arc::clone(&open);
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&kept), Arc::clone(&script)));
+                let (kept, script) = (Arc::clone(&kept), Arc::clone(&script));
+                let counted = Arc::clone(&counted);
+                tokio::spawn(async move {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    serve(stream, kept, script).await;
+                    counted.fetch_sub(1, Ordering::Relaxed);
+                });
             }
         });
         Self {
             address,
             seen,
+            open,
             server,
         }
+    }
+
+    /// Returns how many connections are open.
+    pub(crate) fn connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Returns every request so far.
