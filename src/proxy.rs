@@ -157,7 +157,7 @@ pub enum Error {
     #[error("{0}")]
     Tls(String),
     /// The bodies do not fit.
-    #[error("{0}")]
+    #[error(transparent)]
     Budget(#[from] body::TooLittle),
     /// What a proxy cannot do without came to an end.
     #[error("{0} came to an end: {1}")]

@@ -89,16 +89,18 @@ pub(super) struct Args {
     /// security plugin.
     #[arg(long, env = "PROXY_READ_ONLY")]
     read_only: bool,
-    /// Forward only this: methods and a pattern of paths, such as "GET,POST /logs-*/_search"; several.
+    /// Forward only this: methods and a pattern of paths, such as "GET,POST /logs-*/_search"; several, in
+    /// the variable separated by `;`. `*` stops at `/`, and `/logs-*/**` is all that is below.
     #[arg(long, env = "PROXY_ALLOW", value_name = "RULE", value_delimiter = ';')]
     allow: Vec<Rule>,
     /// The largest body of a request, such as 100MiB, which is the most that the service takes.
     #[arg(long, env = "PROXY_BODY_LIMIT", value_name = "SIZE", value_parser = size, default_value = "100MiB")]
     body_limit: u64,
-    /// The memory for the bodies of all requests together; at least 4/3 of the largest.
+    /// The memory for the bodies of all requests together; at least 4/3 of the largest, and 4MiB.
     #[arg(long, env = "PROXY_BODY_BUDGET", value_name = "SIZE", value_parser = size, default_value = "256MiB")]
     body_budget: u64,
-    /// Pass bodies on as they come, and sign all but them.
+    /// Pass bodies on as they come, and sign all but them; only those that say how long they are are held
+    /// to the limit.
     #[arg(long, env = "PROXY_UNSIGNED_PAYLOAD")]
     unsigned_payload: bool,
     /// A name by which clients address this proxy, beside localhost and the domain's own; several.

@@ -54,7 +54,8 @@ pub struct Allowed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     methods: Vec<Method>,
-    /// `*` stands for any text, `/` included, and `?` for one character.
+    /// `*` stands for any text without a `/`, `?` for one character, and `**` at the end for all that
+    /// follows: with a `*` that went further, `/logs-*/_search` would be `/logs-1/_doc/_search`, too.
     path: String,
 }
 
@@ -87,6 +88,13 @@ impl FromStr for Rule {
             let methods = methods.split(',').map(method);
             methods.collect::<Option<_>>().ok_or_else(told)?
         };
+        let all = path.strip_suffix("/**").unwrap_or(path);
+        if path != "*" && (all.contains("**") || !path.starts_with('/')) {
+            return Err(format!(
+                "{text:?}: a path begins with /, and ** stands at its end: /logs-*/**"
+            ));
+        }
+        let path = if path == "*" { "/**" } else { path };
         let path = path.to_owned();
         Ok(Self { methods, path })
     }
@@ -98,7 +106,24 @@ impl Rule {
             // A list of indexes names others behind the first.
             && readings
                 .iter()
-                .all(|it| !it.contains(',') && glob::matches(&self.path, it))
+                .all(|it| !it.contains(',') && !climbs(it) && fits(&self.path, it))
+    }
+}
+
+/// Tells whether a server that resolves it could leave where it seems to be.
+fn climbs(path: &str) -> bool {
+    path.split('/').any(|part| [".", ".."].contains(&part))
+}
+
+/// Holds a path against a pattern, part by part.
+fn fits(pattern: &str, path: &str) -> bool {
+    let (mut wanted, mut parts) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), parts.next()) {
+            (Some("**"), Some(_)) | (None, None) => return true,
+            (Some(wanted), Some(part)) if glob::matches(wanted, part) => {}
+            _ => return false,
+        }
     }
 }
 
@@ -231,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_list_says_what_is_forwarded() {
-        let listed = allowed(false, &["GET,POST /logs-*/_search", "* /mine/*"]);
+        let listed = allowed(false, &["GET,POST /logs-*/_search", "* /mine/**"]);
         assert!(passes(&listed, "POST", "/logs-a/_search?q=x"));
         assert!(passes(&listed, "DELETE", "/mine/_doc/1"));
         assert!(!passes(&listed, "PUT", "/logs-a/_search"));
@@ -243,9 +268,14 @@ mod tests {
         assert!(!passes(&listed, "GET", "/logs-x%252C*/_search"));
         // What is allowed is allowed however it is read.
         assert!(!passes(&listed, "GET", "/mine%2F..%2Fx"));
+        assert!(!passes(&listed, "GET", "/mine/..%2Fx"));
+        // A pattern goes no further than it says: this writes a document.
+        assert!(!passes(&listed, "POST", "/logs-a/_doc/_search"));
+        assert!(!passes(&listed, "POST", "/logs-a%2F_doc/_search"));
+        assert!(passes(&allowed(false, &["GET *"]), "GET", "/a/b/c"));
         assert!(passes(&listed, "GET", "/mine/a%2Fb"));
         // Both hold where both are given.
-        let both = allowed(true, &["* /mine/*"]);
+        let both = allowed(true, &["* /mine/**"]);
         assert!(!passes(&both, "PUT", "/mine/_doc/1"));
         assert!(!passes(&both, "GET", "/other"));
         assert!(passes(&both, "GET", "/mine/_doc/1"));
@@ -254,7 +284,16 @@ mod tests {
     #[test]
     fn a_rule_that_says_nothing_is_refused() {
         for text in [
-            "", "GET", "GET logs", "FETCH /x", "get /x", "GET /a b", "GET,/x",
+            "",
+            "GET",
+            "GET logs",
+            "FETCH /x",
+            "get /x",
+            "GET /a b",
+            "GET,/x",
+            "GET /**/a",
+            "GET **",
+            "GET /a**",
         ] {
             assert!(text.parse::<Rule>().is_err(), "{text}");
         }

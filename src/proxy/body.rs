@@ -24,7 +24,10 @@ use crate::sigv4::{Hash, Payload};
 /// The unit in which room is taken.
 const UNIT: u64 = 1 << 10;
 
-/// Up to so much a body takes of the room for small ones.
+/// So much room a body takes at first...
+const FIRST: u64 = 64 << 10;
+
+/// ...and up to so much of that for small ones.
 const SMALL: u64 = 1 << 20;
 
 /// The size of the pieces in which a body is held, but for the last...
@@ -44,9 +47,9 @@ const WAIT: Duration = Duration::from_secs(30);
 
 /// The room for all bodies.
 ///
-/// A quarter is for small bodies. Of the rest, enough for one of the largest is for whoever comes to
-/// the end of what is shared: a body that does not say how long it is takes more as it grows, and
-/// whoever has the last room waits for nobody. So those who hold some and wait for more all get it.
+/// A quarter is for small bodies, and the beginnings of others. Of the rest, enough for one of the largest is for whoever comes to
+/// the end of what is shared: a body takes more as it grows, and whoever has the last room waits for
+/// nobody. So those who hold some and wait for more all get it.
 #[derive(Debug, Clone)]
 pub struct Budget {
     small: Pool,
@@ -137,31 +140,26 @@ impl Budget {
             .saturating_mul(UNIT)
     }
 
-    /// Waits for room for a body that takes no more of it.
-    async fn whole(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
-        let taken = async {
-            if bytes <= SMALL {
-                return self.small.take(bytes).await;
-            }
-            select! {
-                biased;
-                taken = self.shared.take(bytes) => taken,
-                taken = self.last.take(bytes) => taken,
-            }
-        };
-        timeout(WAIT, taken)
-            .await
-            .ok()
-            .flatten()
-            .ok_or(Refusal::Full)
+    /// Waits for room for the beginning of a body.
+    async fn first(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
+        let taken = timeout(WAIT, self.small.take(bytes)).await;
+        taken.ok().flatten().ok_or(Refusal::Full)
+    }
+
+    /// Returns the largest body.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// Waits for more room for a body that has some, and says how large it may then be.
-    async fn more(&self, most: u64) -> Result<(OwnedSemaphorePermit, u64), Refusal> {
-        let step = most.min(self.limit - most);
+    async fn more(&self, most: u64, ceiling: u64) -> Result<(OwnedSemaphorePermit, u64), Refusal> {
+        let step = most.min(ceiling.saturating_sub(most));
+        let is_small = most + step <= SMALL;
         let taken = async {
             select! {
                 biased;
+                taken = self.small.take(step), if is_small => taken.map(|it| (it, most + step)),
                 taken = self.shared.take(step) => taken.map(|it| (it, most + step)),
                 taken = self.last.take(self.limit) => taken.map(|it| (it, self.limit)),
             }
@@ -185,8 +183,10 @@ impl Budget {
         if length.is_some_and(|length| length > self.limit) {
             return Err(Refusal::TooLarge(self.limit));
         }
-        let mut most = length.unwrap_or(SMALL.min(self.limit));
-        let mut room = vec![self.whole(most).await?];
+        // However long it says it is, it takes room as it comes: it may come slowly, or not at all.
+        let ceiling = length.unwrap_or(self.limit);
+        let mut most = ceiling.min(FIRST);
+        let mut room = vec![self.first(most).await?];
         let (mut held, began) = (Pieces::of_at_most(most), Instant::now());
         loop {
             let latest = began + PAUSE + Duration::from_secs(held.length / SLOWEST);
@@ -203,9 +203,8 @@ impl Budget {
             if after > self.limit {
                 return Err(Refusal::TooLarge(self.limit));
             }
-            // It does not say how long it is.
             while after > most {
-                let (taken, so_much) = self.more(most).await?;
+                let (taken, so_much) = self.more(most, ceiling).await?;
                 room.push(taken);
                 most = so_much;
                 held.most = most;
@@ -483,9 +482,9 @@ mod tests {
     #[tokio::test]
     async fn room_is_given_back() {
         let budget = Budget::new(8 * MIB, 4 * MIB).unwrap();
-        let room = budget.whole(2 * MIB).await.unwrap();
+        let room = budget.more(2 * MIB, 4 * MIB).await.unwrap();
         assert_eq!(budget.taken(), 2 * MIB);
-        let small = budget.whole(1).await.unwrap();
+        let small = budget.first(1).await.unwrap();
         assert_eq!(budget.taken(), 2 * MIB + UNIT);
         drop((room, small));
         assert_eq!(budget.taken(), 0);
@@ -494,10 +493,10 @@ mod tests {
     #[tokio::test]
     async fn a_body_of_unknown_length_keeps_what_it_needs() {
         let budget = Budget::new(16 * MIB, 8 * MIB).unwrap();
-        let mut room = vec![budget.whole(MIB).await.unwrap()];
+        let mut room = vec![budget.first(MIB).await.unwrap()];
         let mut most = MIB;
         while most < 3 * MIB {
-            let (taken, so_much) = budget.more(most).await.unwrap();
+            let (taken, so_much) = budget.more(most, 8 * MIB).await.unwrap();
             room.push(taken);
             most = so_much;
         }
@@ -516,11 +515,11 @@ mod tests {
         let grown = (0..4).map(|_| {
             let budget = budget.clone();
             tokio::spawn(async move {
-                let mut room = vec![budget.whole(MIB).await.unwrap()];
+                let mut room = vec![budget.first(MIB).await.unwrap()];
                 let mut most = MIB;
                 while most < 8 * MIB {
                     tokio::task::yield_now().await;
-                    let (taken, so_much) = budget.more(most).await.unwrap();
+                    let (taken, so_much) = budget.more(most, 8 * MIB).await.unwrap();
                     room.push(taken);
                     most = so_much;
                     assert!(budget.taken() <= 16 * MIB);

@@ -13,6 +13,9 @@ const MOST: i64 = 25 * 3600;
 /// Clocks that differ by less are no reason for a refusal.
 const NOTICED: SignedDuration = SignedDuration::from_mins(1);
 
+/// The service takes signatures that are less than five minutes off; a date of HTTP is a second late.
+const TOLERATED: SignedDuration = SignedDuration::from_secs(298);
+
 /// A clock that can be put right.
 #[derive(Debug, Default)]
 pub struct Clock {
@@ -50,6 +53,12 @@ impl Clock {
 #[must_use]
 pub fn differ(one: Timestamp, other: Timestamp) -> bool {
     one.duration_since(other).abs() >= NOTICED
+}
+
+/// Tells whether the service takes a signature that was made at another time than it has.
+#[must_use]
+pub fn is_tolerated(domain: Timestamp, signed: Timestamp) -> bool {
+    domain.duration_since(signed).abs() < TOLERATED
 }
 
 /// Reads a date of HTTP (RFC 9110, section 5.6.7), in the form that is sent.

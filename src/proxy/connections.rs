@@ -127,7 +127,8 @@ impl Connections {
             // The upstream closed it before anything was sent.
             match error.take_message() {
                 Some(unsent) if is_used => request = unsent,
-                _ => return Err(Error::Broken(causes(error.error()))),
+                Some(_) => return Err(Error::Unreachable(causes(error.error()))),
+                None => return Err(Error::Broken(causes(error.error()))),
             }
         }
     }

@@ -8,14 +8,14 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::{Body, Incoming};
 use jiff::Timestamp;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tracing::{info, warn};
 
 use super::body::{Budget, Held as Content, Outgoing, Returned, drain};
-use super::clock::Clock;
+use super::clock::{Clock, is_tolerated};
 use super::connections::{self, Connections};
 use super::head::{Head, PASSED, Rules};
-use super::identity::{Held, Identity};
+use super::identity::{Held, Identity, Now};
 use super::metrics::Metrics;
 use super::refusal::Refusal;
 use super::reply::{Cause, Reply, difference};
@@ -51,7 +51,7 @@ impl Shared {
     ///
     /// Says in words why there are none.
     pub fn credentials(&self) -> Result<Arc<Held>, String> {
-        self.identity.get(self.clock.tell(Timestamp::now()))
+        self.identity.get(Now::of(Timestamp::now(), &self.clock))
     }
 }
 
@@ -161,13 +161,14 @@ impl Route {
         *sent = load.length();
         // sign and send, once more where that is safe and of use
         let mut is_first = true;
+        let deadline = tokio::time::Instant::now() + self.shared.request_timeout;
         loop {
             let keys = self.credentials()?;
             let now = self.shared.clock.tell(Timestamp::now());
             let (request, canonical) = self.signed(&head, &mut load, &keys, now)?;
             let is_second = !std::mem::take(&mut is_first);
             let may_repeat = !is_second && matches!(load, Load::Held(_));
-            let mut reply = match self.send(request).await {
+            let mut reply = match self.send(request, deadline).await {
                 Ok(reply) => reply,
                 Err(Refusal::Broken(_)) if may_repeat && is_safe(&head.method) => {
                     self.shared.metrics.retried("connection");
@@ -179,6 +180,8 @@ impl Route {
                 return Ok(reply.response);
             };
             self.shared.metrics.refused(&cause);
+            // It need not be the domain's front that says nothing.
+            let is_told = is_safe(&head.method) || !matches!(cause, Cause::Silent(_));
             let differs = || match &cause {
                 Cause::Signature(Some(theirs)) => difference(&canonical(), theirs),
                 _ => None,
@@ -189,6 +192,7 @@ impl Route {
                     .is_mended(&cause, differs().is_some(), &keys, now)
                     .await
                 && may_repeat
+                && is_told
             {
                 self.shared.metrics.retried(cause.name());
                 continue;
@@ -213,6 +217,10 @@ impl Route {
         // Before anything is held that could not be sent.
         self.credentials()?;
         if self.shared.unsigned_payload && !body.is_end_stream() {
+            let limit = self.shared.budget.limit();
+            if head.length.is_some_and(|length| length > limit) {
+                return Err(Refusal::TooLarge(limit));
+            }
             return Ok((head, None));
         }
         let content = self.shared.budget.hold(body, head.length).await?;
@@ -266,14 +274,18 @@ impl Route {
     }
 
     /// Sends a request, and waits for the answer: for its head, and for what a refusal says.
-    async fn send(&self, request: Request<Outgoing>) -> Result<Reply, Refusal> {
+    async fn send(
+        &self,
+        request: Request<Outgoing>,
+        deadline: tokio::time::Instant,
+    ) -> Result<Reply, Refusal> {
         let limit = self.shared.request_timeout;
         let answered = async {
             let response = self.connections.send(request).await?;
             Reply::read(response).await.map_err(Refusal::Broken)
         };
         let late = |_| Refusal::Late(limit);
-        timeout(limit, answered).await.map_err(late)?
+        timeout_at(deadline, answered).await.map_err(late)?
     }
 
     /// Puts right what made the domain refuse a signature, if it can be.
@@ -285,10 +297,14 @@ impl Route {
         signed: Timestamp,
     ) -> bool {
         match cause {
+            // That says nothing of the clock, which may be off by as much.
+            Cause::Silent(domain) if is_tolerated(*domain, signed) => false,
             Cause::Skew(Some(domain)) | Cause::Silent(domain) => {
                 let machine = Timestamp::now();
                 let mended = self.shared.clock.learn(*domain, machine, signed);
                 if mended {
+                    // When they expire is another time now, too.
+                    self.shared.identity.ask();
                     let ahead = self.shared.clock.ahead();
                     warn!(upstream = %self.upstream, ahead, "the domain's clock differs by so many seconds, and is gone by: synchronise this machine's");
                 }

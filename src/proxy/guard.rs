@@ -11,8 +11,11 @@
 
 use bytes::{Buf, BytesMut};
 
-/// The longest head; the parser refuses what is longer.
-const LONGEST: usize = 256 << 10;
+/// The longest head: that of a target as long as one can be, and more; the parser refuses what is longer.
+const LONGEST: usize = 80 << 10;
+
+/// So much room is kept for the next head.
+const KEPT: usize = 4 << 10;
 
 /// The longest line about a chunk.
 const LONGEST_LINE: usize = 16 << 10;
@@ -160,7 +163,7 @@ impl Guard {
                 match framing(&self.begun) {
                     Some(state) => {
                         self.out.extend_from_slice(&self.begun);
-                        self.begun.clear();
+                        self.forget();
                         self.state = state;
                     }
                     None => self.spoil(),
@@ -168,6 +171,12 @@ impl Guard {
                 return;
             }
         }
+    }
+
+    /// Begins anew; of a long head, nothing is kept.
+    fn forget(&mut self) {
+        self.begun.clear();
+        self.begun.shrink_to(KEPT);
     }
 
     /// Has the parser refuse a head: no method begins with this byte.

@@ -56,18 +56,41 @@ pub struct Held {
     pub expires: Option<Timestamp>,
     /// Grows with each change.
     pub generation: u64,
-    /// Whether they had expired when they were given: then it is rather this machine's clock that is
-    /// wrong, and they count as valid until the domain refuses them.
-    is_doubtful: bool,
+    had_expired: bool,
     was_refused: AtomicBool,
 }
 
-impl Held {
-    /// Tells whether they are valid at a time.
+/// What time it may be: this machine's clock says one, and what is known of the domain's another.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    earlier: Timestamp,
+    later: Timestamp,
+}
+
+impl Now {
+    /// Takes both.
     #[must_use]
-    pub fn is_valid(&self, now: Timestamp) -> bool {
-        self.expires.is_none_or(|expires| expires > now)
-            || self.is_doubtful && !self.was_refused.load(Ordering::Relaxed)
+    pub fn of(machine: Timestamp, clock: &Clock) -> Self {
+        let domain = clock.tell(machine);
+        Self {
+            earlier: machine.min(domain),
+            later: machine.max(domain),
+        }
+    }
+}
+
+impl Held {
+    /// Tells whether they are valid.
+    ///
+    /// Where the clocks disagree, or they had expired when they were given, it is rather a clock that is
+    /// wrong: then they are until the domain refuses them.
+    #[must_use]
+    pub fn is_valid(&self, now: Now) -> bool {
+        let Some(expires) = self.expires else {
+            return true;
+        };
+        let may_be = expires > now.earlier || self.had_expired;
+        expires > now.later || may_be && !self.was_refused.load(Ordering::Relaxed)
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -80,6 +103,9 @@ impl Held {
 #[derive(Debug)]
 struct State {
     current: Result<Arc<Held>, String>,
+    /// How many questions were begun...
+    begun: u64,
+    /// ...and how many of these had an answer.
     asked: u64,
 }
 
@@ -108,6 +134,7 @@ pub fn identity(
 ) -> (Identity, Keeper) {
     let (sender, state) = watch::channel(State {
         current: Err("none were given yet".to_owned()),
+        begun: 0,
         asked: 0,
     });
     let renew = Arc::new(Notify::new());
@@ -131,12 +158,19 @@ impl Identity {
     /// # Errors
     ///
     /// Says in words why there are none.
-    pub fn get(&self, now: Timestamp) -> Result<Arc<Held>, String> {
+    pub fn get(&self, now: Now) -> Result<Arc<Held>, String> {
         match &self.state.borrow().current {
-            Ok(held) if held.is_valid(now) => Ok(Arc::clone(held)),
-            Ok(_) => Err("they have expired, and their provider gives no others".to_owned()),
-            Err(why) => Err(why.clone()),
+            Ok(held) if held.is_valid(now) => return Ok(Arc::clone(held)),
+            Ok(_) => {}
+            Err(why) => return Err(why.clone()),
         }
+        self.ask();
+        Err("they have expired, and their provider gives no others".to_owned())
+    }
+
+    /// Has credentials asked for soon: they have expired, or the time is another than was thought.
+    pub fn ask(&self) {
+        self.renew.notify_one();
     }
 
     /// Asks for others than those that the service refuses before their time, and waits for the
@@ -148,15 +182,16 @@ impl Identity {
             current.is_ok_and(|held| held.generation > refused.generation)
         };
         let mut state = self.state.clone();
-        let asked = {
+        let begun = {
             let state = state.borrow_and_update();
             if newer(&state) {
                 return true;
             }
-            state.asked
+            // One that is under way was begun before the refusal, and may know nothing of it.
+            state.begun
         };
-        self.renew.notify_one();
-        let told = state.wait_for(|state| newer(state) || state.asked > asked);
+        self.ask();
+        let told = state.wait_for(|state| newer(state) || state.asked > begun);
         let told = timeout(PATIENCE, told).await;
         told.is_ok_and(|state| state.is_ok_and(|state| newer(&state)))
     }
@@ -168,17 +203,18 @@ impl Keeper {
         let mut failures = 0_u32;
         let mut generation = 0;
         loop {
+            self.state.send_modify(|state| state.begun += 1);
             let wait = match self.provide(generation + 1).await {
                 Ok(held) => {
                     failures = 0;
-                    let wait = until_renewal(held.expires, self.now());
+                    let wait = until_renewal(held.expires, self.now().later);
                     let news = self.is_news(&held);
                     if news {
                         generation = held.generation;
                         info!(expires = ?held.expires, "signing with new credentials");
                     }
                     self.state.send_modify(|state| {
-                        state.asked += 1;
+                        state.asked = state.begun;
                         if news {
                             state.current = Ok(Arc::new(held));
                         }
@@ -191,7 +227,7 @@ impl Keeper {
                         warn!("failed to get credentials: {why}");
                     }
                     self.state.send_modify(|state| {
-                        state.asked += 1;
+                        state.asked = state.begun;
                         if !valid {
                             state.current = Err(why);
                         }
@@ -212,11 +248,11 @@ impl Keeper {
         }
     }
 
-    fn now(&self) -> Timestamp {
-        self.clock.tell(Timestamp::now())
+    fn now(&self) -> Now {
+        Now::of(Timestamp::now(), &self.clock)
     }
 
-    fn is_valid(&self, now: Timestamp) -> bool {
+    fn is_valid(&self, now: Now) -> bool {
         let state = self.state.borrow();
         let current = state.current.as_ref();
         current.is_ok_and(|held| held.is_valid(now))
@@ -245,7 +281,7 @@ impl Keeper {
             signers: signers.map_err(|error| error.to_string())?,
             expires,
             generation,
-            is_doubtful: expires.is_some_and(|expires| expires <= self.now()),
+            had_expired: expires.is_some_and(|expires| expires <= self.now().later),
             was_refused: AtomicBool::new(false),
         })
     }
@@ -316,6 +352,27 @@ mod tests {
         identity
     }
 
+    fn now() -> Now {
+        Now::of(Timestamp::now(), &Clock::default())
+    }
+
+    /// Whoever says that it is tomorrow is not believed as to credentials: the domain refuses them itself.
+    #[tokio::test]
+    async fn a_clock_that_was_put_right_makes_no_credentials_expire() {
+        let provider = Provider::default();
+        provider.0.lock().unwrap().1 = Some(Duration::from_hours(1));
+        let identity = kept(&provider);
+        settled().await;
+        let (clock, machine) = (Clock::default(), Timestamp::now());
+        let tomorrow = machine + SignedDuration::from_hours(24);
+        assert!(clock.learn(tomorrow, machine, machine));
+        let held = identity.get(Now::of(machine, &clock)).unwrap();
+        provider.0.lock().unwrap().1 = None;
+        assert!(!identity.renew(&held).await);
+        assert!(identity.get(Now::of(machine, &clock)).is_err());
+        assert!(identity.get(now()).is_ok());
+    }
+
     async fn settled() {
         for _ in 0..20 {
             tokio::task::yield_now().await;
@@ -329,7 +386,7 @@ mod tests {
         let identity = kept(&provider);
         settled().await;
         for _ in 0..1000 {
-            let held = identity.get(Timestamp::now()).unwrap();
+            let held = identity.get(now()).unwrap();
             assert_eq!(held.signers.len(), 2);
         }
         assert_eq!(provider.0.lock().unwrap().0, 1);
@@ -340,17 +397,18 @@ mod tests {
         let provider = Provider::default();
         let identity = kept(&provider);
         settled().await;
-        let why = identity.get(Timestamp::now()).unwrap_err();
+        let why = identity.get(now()).unwrap_err();
         assert!(why.contains("it is down"), "{why}");
         provider.0.lock().unwrap().1 = Some(Duration::from_mins(1));
         identity.renew.notify_one();
         let mut state = identity.state.clone();
         state.wait_for(|it| it.current.is_ok()).await.unwrap();
         provider.0.lock().unwrap().1 = None;
-        let held = identity.get(Timestamp::now()).unwrap();
+        let held = identity.get(now()).unwrap();
         assert!(!identity.renew(&held).await, "there are no others");
-        assert!(identity.get(Timestamp::now()).is_ok());
+        assert!(identity.get(now()).is_ok());
         let later = Timestamp::now() + SignedDuration::from_mins(2);
+        let later = Now::of(later, &Clock::default());
         assert!(identity.get(later).unwrap_err().contains("expired"));
     }
 
@@ -361,10 +419,10 @@ mod tests {
         provider.0.lock().unwrap().1 = Some(Duration::ZERO);
         let identity = kept(&provider);
         settled().await;
-        let held = identity.get(Timestamp::now()).unwrap();
+        let held = identity.get(now()).unwrap();
         provider.0.lock().unwrap().1 = None;
         assert!(!identity.renew(&held).await);
-        assert!(identity.get(Timestamp::now()).is_err());
+        assert!(identity.get(now()).is_err());
     }
 
     #[test]
@@ -377,7 +435,7 @@ mod tests {
             )],
             expires: None,
             generation: 1,
-            is_doubtful: false,
+            had_expired: false,
             was_refused: AtomicBool::new(false),
         };
         assert!(given("one").is_same(&given("one")));

@@ -26,7 +26,7 @@ use super::metrics::Metrics;
 use super::pace::{Answering, Guarded, Limits, Pace, Watched};
 
 /// The most that the parser keeps; a head has to fit.
-const LARGEST: usize = 256 << 10;
+const LARGEST: usize = 80 << 10;
 
 /// The most connections at a time; others wait to be taken.
 const CONNECTIONS: usize = 1024;

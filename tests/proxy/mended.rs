@@ -309,3 +309,32 @@ async fn a_domain_that_moves_is_found_at_its_new_address() {
     let host = format!("search.example:{port}");
     assert_eq!(new.last().field("host"), Some(host.as_str()));
 }
+
+/// However long they say they are: what does not come takes no room from others.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_stand_still_keep_nobody_waiting() {
+    let upstream = Upstream::open().await;
+    let proxy = Proxy::before(&upstream, &[]).await;
+    let mut stalled = Vec::new();
+    for length in [1_000_000, 90_000_000] {
+        let head = format!(
+            "POST /_bulk HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n0123456789"
+        );
+        for _ in 0..100 {
+            let mut client = Client::connect(proxy.address).await;
+            client.send(head.as_bytes()).await;
+            stalled.push(client);
+        }
+    }
+    let held = format!("body_held_bytes {}\n", 200 * (64 << 10));
+    let all = async || {
+        let metrics = proxy.utility("/metrics").await.1;
+        metrics.contains(&held).then_some(())
+    };
+    until("all of them wait", all).await;
+    let body = "x".repeat(2 << 20);
+    for body in ["{}", body.as_str()] {
+        assert_eq!(proxy.ask(post("/_bulk", body)).await.status, 200);
+    }
+    drop(stalled);
+}
