@@ -255,15 +255,29 @@ pub async fn run(config: Config) -> Result<(), Error> {
         ended = &mut keeping => return Err(Error::Ended("the renewal of credentials", told_of(ended))),
         ended = &mut watching => return Err(Error::Ended("the utility port", told_of(ended))),
     }
+    leave(&phase, &shared.metrics, config.drain_delay, serving).await;
+    keeping.abort();
+    watching.abort();
+    tidying.abort();
+    Ok(())
+}
+
+/// Sends all clients away, and waits for the last answer.
+async fn leave(
+    phase: &watch::Sender<Phase>,
+    metrics: &Metrics,
+    delay: Duration,
+    mut serving: JoinSet<()>,
+) {
     info!("stopping: clients are sent away after their answers");
     phase.send_replace(Phase::Leaving);
     let leaving = async {
-        while shared.metrics.connections() > 0 {
+        while metrics.connections() > 0 {
             sleep(Duration::from_millis(20)).await;
         }
     };
     // Those that are idle are only waited for that long.
-    _ = timeout(config.drain_delay, leaving).await;
+    _ = timeout(delay, leaving).await;
     phase.send_replace(Phase::Ending);
     let drained = timeout(GRACE, async {
         while serving.join_next().await.is_some() {}
@@ -274,17 +288,15 @@ pub async fn run(config: Config) -> Result<(), Error> {
             GRACE.as_secs()
         );
     }
-    keeping.abort();
-    watching.abort();
-    tidying.abort();
-    Ok(())
 }
 
 /// Closes connections to upstreams that nobody uses any more.
 async fn tidy(pools: Vec<Arc<Connections>>) {
     loop {
         sleep(Duration::from_secs(5)).await;
-        pools.iter().for_each(|it| it.close_idle());
+        for pool in &pools {
+            pool.close_idle();
+        }
     }
 }
 

@@ -243,8 +243,10 @@ impl Reply {
         );
         if !refuses {
             let response = Response::from_parts(parts, Returned::Streamed(None, body));
-            let refused = None;
-            return Ok(Self { response, refused });
+            return Ok(Self {
+                response,
+                refused: None,
+            });
         }
         let has_body = !body.is_end_stream();
         let begun = begin(&mut body).await.map_err(|error| causes(&error))?;

@@ -379,7 +379,7 @@ fn chunked() -> Vec<Shape> {
             format!("1\r\na\r0\r\n\r\n{HIDDEN}"),
             format!("1\r\na\rX0\r\n\r\n{HIDDEN}"),
             format!("{:x}\r\n{HIDDEN}\r\n0\r\n\r\n", length - 1),
-            format!("{:x}\r\n{HIDDEN}XX0\r\n\r\n", length),
+            format!("{length:x}\r\n{HIDDEN}XX0\r\n\r\n"),
         ]
         .map(String::into_bytes),
     );

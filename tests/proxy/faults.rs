@@ -36,7 +36,7 @@ enum At {
 struct Broken {
     address: SocketAddr,
     /// How many connections it took but for those on which it did what was asked.
-    broken: Arc<AtomicUsize>,
+    taken: Arc<AtomicUsize>,
     server: JoinHandle<()>,
 }
 
@@ -44,8 +44,8 @@ impl Broken {
     async fn open(at: At) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let broken = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&broken);
+        let taken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&taken);
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
@@ -54,7 +54,7 @@ impl Broken {
         });
         Self {
             address,
-            broken,
+            taken,
             server,
         }
     }
@@ -130,11 +130,11 @@ async fn wherever_an_upstream_breaks_off_nothing_is_done_twice() {
             (get("/").replace("GET", "PUT"), 1),
             (get("/"), 2),
         ] {
-            let before = upstream.broken.load(Ordering::SeqCst);
+            let before = upstream.taken.load(Ordering::SeqCst);
             let mut client = Client::connect(proxy.address).await;
             client.send(request.as_bytes()).await;
             let answer = client.answer().await;
-            let tries = upstream.broken.load(Ordering::SeqCst) - before;
+            let tries = upstream.taken.load(Ordering::SeqCst) - before;
             if at == At::BodyOfAnswer {
                 // It has begun: that it is not whole is shown by the connection alone.
                 assert!(answer.is_none(), "{at:?}, {request}: {answer:?}");
@@ -163,11 +163,11 @@ async fn what_was_sent_on_a_connection_that_breaks_is_not_sent_on_another() {
     assert_eq!(proxy.ask(get("/")).await.status, 200);
     let answer = proxy.ask(post("/_bulk", "{\"a\":1}")).await;
     assert_eq!(answer.status, 502, "{answer:?}");
-    assert_eq!(upstream.broken.load(Ordering::SeqCst), 1);
+    assert_eq!(upstream.taken.load(Ordering::SeqCst), 1);
     // What only reads is: on a connection of its own, where it is the first.
     assert_eq!(proxy.ask(get("/")).await.status, 200);
     assert_eq!(proxy.ask(get("/")).await.status, 200);
-    assert_eq!(upstream.broken.load(Ordering::SeqCst), 3);
+    assert_eq!(upstream.taken.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -177,8 +177,8 @@ async fn a_body_of_unknown_length_holds_no_more_room_than_it_needs() {
     until("it has arrived", arrived).await;
     assert_eq!(upstream.last().body.len(), 5 << 20);
     let metrics = proxy.utility("/metrics").await.1;
-    let held = format!("body_held_bytes {}\n", 5 << 20);
-    assert!(metrics.contains(&held), "{metrics}");
+    let room = format!("body_held_bytes {}\n", 5 << 20);
+    assert!(metrics.contains(&room), "{metrics}");
 }
 
 /// Verifies as the service does, and says what it expected.
