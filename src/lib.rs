@@ -17,11 +17,12 @@
 //! Left may use right, never the reverse (`tests/architecture.rs`):
 //!
 //! ```text
-//! main -> cli -> { controller | proxy | offline } -> security -> { aws, kubernetes, runtime } -> { policy, sigv4 } -> api
+//! main -> cli -> { controller | proxy | offline } -> security -> { aws, kubernetes, runtime } -> { policy, inject, sigv4 } -> api
 //! ```
 //!
 //! - [`api`]: the custom resources and their vocabulary
 //! - [`policy`]: decisions, pure
+//! - [`inject`]: what becomes of pods that ask for a signing proxy, pure
 //! - [`sigv4`]: the signature of requests to domains, pure
 //! - [`aws`]: the calls to AWS
 //! - [`security`]: the calls to the security plugins of domains
@@ -36,6 +37,7 @@ pub mod api;
 pub mod aws;
 pub mod cli;
 pub mod controller;
+pub mod inject;
 pub mod kubernetes;
 pub mod offline;
 pub mod policy;

@@ -168,6 +168,12 @@ impl Identity {
         Err("they have expired, and their provider gives no others".to_owned())
     }
 
+    /// Tells whether credentials were asked for, whatever the answer.
+    #[must_use]
+    pub fn has_asked(&self) -> bool {
+        self.state.borrow().asked > 0
+    }
+
     /// Has credentials asked for soon: they have expired, or the time is another than was thought.
     pub fn ask(&self) {
         self.renew.notify_one();

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! /health    200 while the process lives
+//! /started   200 once credentials were asked for, whatever the answer: then whoever waits for a
+//!            proxy may go on, and is told by it what is missing
 //! /ready     200 while it has valid credentials and is not about to stop; 503 otherwise
 //! /metrics   OpenMetrics text
 //! ```
@@ -39,10 +41,22 @@ pub(super) async fn serve(
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/health", get(|| async { "ok\n" }))
+        .route("/started", get(started))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .with_state(Seen { shared, phase });
     axum::serve(socket, router).await
+}
+
+async fn started(State(seen): State<Seen>) -> (StatusCode, &'static str) {
+    if seen.shared.identity.has_asked() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "credentials are asked for\n",
+        )
+    }
 }
 
 async fn ready(State(seen): State<Seen>) -> (StatusCode, String) {

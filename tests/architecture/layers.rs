@@ -5,7 +5,7 @@ use std::path::Path;
 use super::scan::{code, paths};
 
 /// The layers, each with what it may use; `crate` is the library, as the program sees it.
-pub(crate) const LAYERS: [(&str, &[&str]); 12] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 13] = [
     ("main", &["cli"]),
     (
         "cli",
@@ -40,13 +40,14 @@ pub(crate) const LAYERS: [(&str, &[&str]); 12] = [
     ("aws", &["policy", "sigv4", "api"]),
     ("kubernetes", &["policy", "api"]),
     ("runtime", &["policy", "api"]),
+    ("inject", &["policy", "api"]),
     ("policy", &["api"]),
     ("sigv4", &["api"]),
     ("api", &[]),
 ];
 
 /// The layers that decide, and neither wait, nor look at the clock, nor speak to anybody.
-const PURE: [&str; 3] = ["policy", "sigv4", "api"];
+const PURE: [&str; 4] = ["policy", "inject", "sigv4", "api"];
 
 /// What the pure layers do not name, as the scan spells it: without spaces.
 const IMPURE: [&str; 19] = [

@@ -52,6 +52,8 @@ async fn without_credentials_nothing_is_sent_until_there_are_some() {
     let (status, why) = proxy.utility("/ready").await;
     assert_eq!(status, 503, "{why}");
     assert_eq!(proxy.utility("/health").await.0, 200);
+    let started = async || (proxy.utility("/started").await.0 == 200).then_some(());
+    until("credentials were asked for", started).await;
     assert_eq!(upstream.seen().len(), 0);
 
     let text = format!("[default]\naws_access_key_id={KEY_ID}\naws_secret_access_key={SECRET}\n");

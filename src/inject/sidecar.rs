@@ -1,0 +1,275 @@
+//! The container that signs.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    ObjectFieldSelector, Pod, PodSpec, Probe, ResourceRequirements, SeccompProfile,
+    SecurityContext, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::decide::Placed;
+use super::options::Options;
+use crate::api::domain::LogLevel;
+
+/// The container's name.
+pub const NAME: &str = "opensearch-access-proxy";
+
+/// The port of health and metrics, or the next one that the pod leaves free.
+pub const UTILITY_PORT: u16 = 9390;
+
+/// Whom the proxy runs as where the pod does not say: nobody, as distroless images call it.
+const USER: i64 = 65_532;
+
+/// The memory that the proxy needs beside bodies...
+const OWN_MEMORY: u64 = 40 << 20;
+
+/// ...what it may take by default, and the largest body that the service takes.
+const MEMORY: u64 = 192 << 20;
+const LARGEST_BODY: u64 = 100 << 20;
+
+/// The variables in which EKS tells a container who it is, IRSA's and Pod Identity's.
+const IDENTITY: [&str; 7] = [
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_DEFAULT_REGION",
+    "AWS_REGION",
+    "AWS_ROLE_ARN",
+    "AWS_STS_REGIONAL_ENDPOINTS",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+];
+
+/// Where EKS mounts the tokens, IRSA's and Pod Identity's.
+const TOKENS: [&str; 2] = [
+    "/var/run/secrets/eks.amazonaws.com/serviceaccount",
+    "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount",
+];
+
+/// What the admin says of every sidecar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The image, by digest.
+    pub image: String,
+    /// Further variables, such as for an AWS endpoint in a private network.
+    pub environment: BTreeMap<String, String>,
+    /// Further arguments of the proxy.
+    pub arguments: Vec<String>,
+}
+
+/// Makes the container.
+#[must_use]
+pub fn container(
+    pod: &Pod,
+    options: &Options,
+    placed: &[Placed],
+    utility: u16,
+    settings: &Settings,
+) -> Container {
+    let spec = pod.spec.as_ref();
+    let resources = resources(placed);
+    let (environment, mounts) = identity(spec);
+    let mut environment: Vec<EnvVar> = environment;
+    let told = |name: &str, value: &str| EnvVar {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        ..EnvVar::default()
+    };
+    environment.extend(
+        settings
+            .environment
+            .iter()
+            .map(|(name, value)| told(name, value)),
+    );
+    let field = |name: &str, path: &str| EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                api_version: Some("v1".to_owned()),
+                field_path: path.to_owned(),
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    };
+    environment.push(field("PROXY_POD_IP", "status.podIP"));
+    environment.push(field("PROXY_HOST_IP", "status.hostIP"));
+    let is_native = options.is_native;
+    Container {
+        name: NAME.to_owned(),
+        image: Some(settings.image.clone()),
+        args: Some(arguments(options, placed, utility, &resources, settings)),
+        env: Some(environment),
+        ports: Some(vec![ContainerPort {
+            name: Some("os-proxy-admin".to_owned()),
+            container_port: i32::from(utility),
+            protocol: Some("TCP".to_owned()),
+            ..ContainerPort::default()
+        }]),
+        resources: Some(resources),
+        restart_policy: is_native.then(|| "Always".to_owned()),
+        security_context: Some(security_context(spec)),
+        // The pod's own containers start once the proxy has asked for credentials.
+        startup_probe: Some(Probe {
+            http_get: Some(HTTPGetAction {
+                path: Some("/started".to_owned()),
+                port: IntOrString::Int(i32::from(utility)),
+                ..HTTPGetAction::default()
+            }),
+            period_seconds: Some(1),
+            failure_threshold: Some(60),
+            ..Probe::default()
+        }),
+        volume_mounts: (!mounts.is_empty()).then_some(mounts),
+        ..Container::default()
+    }
+}
+
+fn arguments(
+    options: &Options,
+    placed: &[Placed],
+    utility: u16,
+    resources: &ResourceRequirements,
+    settings: &Settings,
+) -> Vec<String> {
+    let mut arguments = vec!["proxy".to_owned()];
+    let mut say = |name: &str, value: String| arguments.push(format!("--{name}={value}"));
+    for it in placed {
+        say("forward-to", format!("https://{}", it.endpoint));
+    }
+    for it in placed {
+        say("listen-on", format!("127.0.0.1:{}", it.port));
+    }
+    // Regions that differ are read out of the endpoints' names.
+    let mut regions: Vec<&str> = placed.iter().map(|it| it.region.as_str()).collect();
+    regions.dedup();
+    if let [region] = regions.as_slice() {
+        say("region", (*region).to_owned());
+    }
+    say("service", "es".to_owned());
+    // Kubelets ask the pod's address; nothing is signed there.
+    say("utility-port", format!("0.0.0.0:{utility}"));
+    let limits = resources.limits.as_ref();
+    let memory = limits.and_then(|it| it.get("memory"));
+    let memory = memory.and_then(|it| bytes(&it.0)).unwrap_or(MEMORY);
+    let budget = memory.saturating_sub(OWN_MEMORY).max(4 << 20);
+    say("body-budget", budget.to_string());
+    say("body-limit", LARGEST_BODY.min(budget / 4 * 3).to_string());
+    let level = options.log_level;
+    let level = level.or_else(|| placed.iter().find_map(|it| it.settings.log_level));
+    let (filter, is_logged) = match level.unwrap_or(LogLevel::Info) {
+        LogLevel::Error => ("error", false),
+        LogLevel::Warn => ("warn", false),
+        LogLevel::Info => ("info", true),
+        LogLevel::Debug => ("info,opensearch_access=debug", true),
+    };
+    say("log", filter.to_owned());
+    say("log-format", "json".to_owned());
+    if is_logged {
+        arguments.push("--access-log".to_owned());
+    }
+    let only_reads = placed.iter().any(|it| it.settings.read_only == Some(true));
+    if options.read_only || only_reads {
+        arguments.push("--read-only".to_owned());
+    }
+    arguments.extend(settings.arguments.iter().cloned());
+    arguments
+}
+
+/// The domains' requests and limits where one says any: the first that does. Quotas ask for all four.
+fn resources(placed: &[Placed]) -> ResourceRequirements {
+    let quantity = |text: &str| Quantity(text.to_owned());
+    let own = placed.iter().find_map(|it| it.settings.resources.clone());
+    let mut resources = own.unwrap_or_default();
+    let fill = |list: &mut Option<BTreeMap<String, Quantity>>, usual: [(&str, &str); 2]| {
+        let list = list.get_or_insert_default();
+        for (name, value) in usual {
+            list.entry(name.to_owned())
+                .or_insert_with(|| quantity(value));
+        }
+    };
+    fill(
+        &mut resources.requests,
+        [("cpu", "10m"), ("memory", "32Mi")],
+    );
+    fill(&mut resources.limits, [("cpu", "1"), ("memory", "192Mi")]);
+    resources
+}
+
+/// Reads a quantity of memory in bytes.
+fn bytes(quantity: &str) -> Option<u64> {
+    let split = quantity
+        .find(|it: char| it.is_ascii_alphabetic())
+        .unwrap_or(quantity.len());
+    let (number, unit) = quantity.split_at(split);
+    let factor: u64 = match unit {
+        "" => 1,
+        "k" => 1000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// What `restricted` asks for; who it runs as only where the pod does not say: then a token that only
+/// the pod's one user can read is read by the proxy, too.
+fn security_context(spec: Option<&PodSpec>) -> SecurityContext {
+    let of_pod = spec.and_then(|it| it.security_context.as_ref());
+    let user = of_pod.and_then(|it| it.run_as_user);
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            ..Capabilities::default()
+        }),
+        privileged: Some(false),
+        read_only_root_filesystem: Some(true),
+        run_as_non_root: Some(true),
+        run_as_user: user.is_none_or(|it| it == 0).then_some(USER),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            ..SeccompProfile::default()
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+/// Takes over what a container of the pod was told of the pod's identity, from the first that was: the
+/// webhook that tells them may have come before this one.
+fn identity(spec: Option<&PodSpec>) -> (Vec<EnvVar>, Vec<VolumeMount>) {
+    let Some(spec) = spec else {
+        return Default::default();
+    };
+    let init = spec.init_containers.iter().flatten();
+    let containers = spec.containers.iter().chain(init);
+    let mut others = containers.filter(|it| it.name != NAME);
+    let is_told = |it: &&Container| {
+        let mut names = it.env.iter().flatten().map(|it| it.name.as_str());
+        names.any(|it| it == "AWS_ROLE_ARN" || it == "AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    };
+    let Some(told) = others.find(is_told) else {
+        return Default::default();
+    };
+    let mut environment: Vec<EnvVar> = told
+        .env
+        .iter()
+        .flatten()
+        .filter(|it| IDENTITY.contains(&it.name.as_str()))
+        .cloned()
+        .collect();
+    environment.sort_by(|a, b| a.name.cmp(&b.name));
+    environment.dedup_by(|a, b| a.name == b.name);
+    let has_volume = |name: &str| spec.volumes.iter().flatten().any(|it| it.name == name);
+    let mounts = told.volume_mounts.iter().flatten();
+    let mut mounts: Vec<VolumeMount> = mounts
+        .filter(|it| TOKENS.contains(&it.mount_path.trim_end_matches('/')) && has_volume(&it.name))
+        .cloned()
+        .collect();
+    mounts.sort_by(|a, b| a.mount_path.cmp(&b.mount_path));
+    (environment, mounts)
+}
