@@ -87,6 +87,12 @@ impl Pool {
     }
 }
 
+/// Waits for room, but not for ever.
+async fn in_time<T>(taken: impl Future<Output = Option<T>>) -> Result<T, Refusal> {
+    let taken = timeout(WAIT, taken).await;
+    taken.ok().flatten().ok_or(Refusal::Full)
+}
+
 /// Why room cannot be divided so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a body of {limit} bytes needs a budget of at least {least} bytes (--body-budget)")]
@@ -142,8 +148,7 @@ impl Budget {
 
     /// Waits for room for the beginning of a body.
     async fn first(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
-        let taken = timeout(WAIT, self.small.take(bytes)).await;
-        taken.ok().flatten().ok_or(Refusal::Full)
+        in_time(self.small.take(bytes)).await
     }
 
     /// Returns the largest body.
@@ -156,19 +161,15 @@ impl Budget {
     async fn more(&self, most: u64, ceiling: u64) -> Result<(OwnedSemaphorePermit, u64), Refusal> {
         let step = most.min(ceiling.saturating_sub(most));
         let is_small = most + step <= SMALL;
-        let taken = async {
+        in_time(async {
             select! {
                 biased;
                 taken = self.small.take(step), if is_small => taken.map(|it| (it, most + step)),
                 taken = self.shared.take(step) => taken.map(|it| (it, most + step)),
                 taken = self.last.take(self.limit) => taken.map(|it| (it, self.limit)),
             }
-        };
-        timeout(WAIT, taken)
-            .await
-            .ok()
-            .flatten()
-            .ok_or(Refusal::Full)
+        })
+        .await
     }
 
     /// Reads a body to its end.
@@ -185,9 +186,9 @@ impl Budget {
         }
         // However long it says it is, it takes room as it comes: it may come slowly, or not at all.
         let ceiling = length.unwrap_or(self.limit);
-        let mut most = ceiling.min(FIRST);
-        let mut room = vec![self.first(most).await?];
-        let (mut held, began) = (Pieces::of_at_most(most), Instant::now());
+        let mut held = Pieces::of_at_most(ceiling.min(FIRST));
+        let mut room = vec![self.first(held.most).await?];
+        let began = Instant::now();
         loop {
             let latest = began + PAUSE + Duration::from_secs(held.length / SLOWEST);
             let latest = latest.min(Instant::now() + PAUSE);
@@ -203,10 +204,9 @@ impl Budget {
             if after > self.limit {
                 return Err(Refusal::TooLarge(self.limit));
             }
-            while after > most {
-                let (taken, so_much) = self.more(most, ceiling).await?;
+            while after > held.most {
+                let (taken, most) = self.more(held.most, ceiling).await?;
                 room.push(taken);
-                most = so_much;
                 held.most = most;
             }
             held.add(data);

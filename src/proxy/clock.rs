@@ -45,14 +45,8 @@ impl Clock {
         if believed {
             self.ahead.store(ahead, Ordering::Relaxed);
         }
-        believed && differ(domain, signed)
+        believed && domain.duration_since(signed).abs() >= NOTICED
     }
-}
-
-/// Tells whether two clocks differ by as much as could have a signature refused.
-#[must_use]
-pub fn differ(one: Timestamp, other: Timestamp) -> bool {
-    one.duration_since(other).abs() >= NOTICED
 }
 
 /// Tells whether the service takes a signature that was made at another time than it has.

@@ -12,7 +12,7 @@
 use bytes::{Buf, BytesMut};
 
 /// The longest head: that of a target as long as one can be, and more; the parser refuses what is longer.
-const LONGEST: usize = 80 << 10;
+pub(super) const LONGEST: usize = 80 << 10;
 
 /// So much room is kept for the next head.
 const KEPT: usize = 4 << 10;
@@ -108,35 +108,20 @@ impl Guard {
                     self.out.extend_from_slice(bytes);
                     return;
                 }
-                State::Body(left) => {
-                    let rest = self.pass(&mut bytes, left);
-                    self.state = if rest == 0 {
-                        State::Head
-                    } else {
-                        State::Body(rest)
-                    };
-                }
-                State::Chunk(left) => {
-                    let rest = self.pass(&mut bytes, left);
-                    self.state = if rest == 0 {
-                        State::Size
-                    } else {
-                        State::Chunk(rest)
-                    };
-                }
+                State::Body(left) | State::Chunk(left) => self.pass(&mut bytes, left),
                 State::Head => self.head(&mut bytes),
                 State::Size | State::Trailer => self.line(&mut bytes),
             }
         }
     }
 
-    /// Passes bytes of a body on; returns how many are left of it.
-    fn pass(&mut self, bytes: &mut &[u8], left: u64) -> u64 {
+    /// Passes bytes of a body on.
+    fn pass(&mut self, bytes: &mut &[u8], left: u64) {
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let (now, rest) = bytes.split_at(length);
         self.out.extend_from_slice(now);
+        self.passed(length);
         *bytes = rest;
-        left - u64::try_from(length).unwrap_or(left)
     }
 
     fn head(&mut self, bytes: &mut &[u8]) {

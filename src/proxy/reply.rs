@@ -72,37 +72,6 @@ impl Cause {
     }
 }
 
-/// What the front of a service says, by how it begins, and the error types of AWS that say the same.
-const SAID: [(&[&str], &[&str], Said); 3] = [
-    (
-        &["Signature expired", "Signature not yet current"],
-        &["RequestTimeTooSkewed", "RequestExpired"],
-        Said::Skew,
-    ),
-    (
-        &["The security token included in the request is"],
-        &[
-            "ExpiredToken",
-            "ExpiredTokenException",
-            "InvalidClientTokenId",
-            "UnrecognizedClientException",
-        ],
-        Said::Credentials,
-    ),
-    (
-        &["The request signature we calculated does not match"],
-        &["InvalidSignatureException", "SignatureDoesNotMatch"],
-        Said::Signature,
-    ),
-];
-
-#[derive(Clone, Copy)]
-enum Said {
-    Skew,
-    Credentials,
-    Signature,
-}
-
 /// Reads why a request was refused out of what the service says.
 ///
 /// What OpenSearch and Dashboards say may quote what a client sent. So AWS is believed only where its
@@ -116,16 +85,32 @@ pub fn cause(headers: &HeaderMap, body: &[u8]) -> Cause {
     let message = own.and_then(Value::as_str).unwrap_or_default();
     let type_ = headers.get(ERROR_TYPE).and_then(|it| it.to_str().ok());
     let type_ = type_.and_then(|it| it.split(':').next());
-    let said = SAID.iter().find(|(words, types, _)| {
+    let says = |words: &[&str], types: &[&str]| {
         words.iter().any(|it| message.starts_with(it))
             || type_.is_some_and(|type_| types.contains(&type_))
-    });
-    if let Some((_, _, said)) = said {
-        return match said {
-            Said::Skew => Cause::Skew(own_date(headers)),
-            Said::Credentials => Cause::Credentials,
-            Said::Signature => Cause::Signature(expected(message)),
-        };
+    };
+    if says(
+        &["Signature expired", "Signature not yet current"],
+        &["RequestTimeTooSkewed", "RequestExpired"],
+    ) {
+        return Cause::Skew(own_date(headers));
+    }
+    if says(
+        &["The security token included in the request is"],
+        &[
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "InvalidClientTokenId",
+            "UnrecognizedClientException",
+        ],
+    ) {
+        return Cause::Credentials;
+    }
+    if says(
+        &["The request signature we calculated does not match"],
+        &["InvalidSignatureException", "SignatureDoesNotMatch"],
+    ) {
+        return Cause::Signature(expected(message));
     }
     if headers.contains_key("x-aoss-response-hint") {
         return Cause::Collection;

@@ -22,11 +22,9 @@ use tracing::{debug, warn};
 
 use super::Phase;
 use super::forward::Route;
+use super::guard::LONGEST;
 use super::metrics::Metrics;
 use super::pace::{Answering, Guarded, Limits, Pace, Watched};
-
-/// The most that the parser keeps; a head has to fit.
-const LARGEST: usize = 80 << 10;
 
 /// The most connections at a time; others wait to be taken.
 const CONNECTIONS: usize = 1024;
@@ -215,7 +213,8 @@ where
         // Its clock runs between two requests, too.
         .header_read_timeout(None)
         .half_close(false)
-        .max_buf_size(LARGEST)
+        // A head has to fit.
+        .max_buf_size(LONGEST)
         .serve_connection(TokioIo::new(Guarded::new(stream, pace)), service);
     tokio::pin!(connection);
     let mut is_ending = false;
