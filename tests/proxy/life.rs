@@ -159,22 +159,12 @@ async fn load(current: Arc<Mutex<SocketAddr>>, stop: Arc<AtomicBool>) -> (usize,
 async fn credentials_change_fifty_times_under_load_and_no_request_fails() {
     let upstream = Upstream::open().await;
     let home = tempfile::tempdir().unwrap();
-    let (config, script) = (home.path().join("config"), home.path().join("give"));
+    let script = home.path().join("give");
     // Such that last four seconds or five, under another name each time.
     let give = r#"printf '{"Version":1,"AccessKeyId":"AKIA%s","SecretAccessKey":"s","SessionToken":"t","Expiration":"%s"}' "$(date +%s%N)" "$(date -u -d '+5 seconds' +%Y-%m-%dT%H:%M:%SZ)""#;
     std::fs::write(&script, give).unwrap();
-    let process = format!(
-        "[default]\ncredential_process = /bin/sh {}\n",
-        script.display()
-    );
-    std::fs::write(&config, process).unwrap();
-    let variables = [
-        ("AWS_CONFIG_FILE", config.to_str().unwrap()),
-        ("AWS_SHARED_CREDENTIALS_FILE", "/nowhere"),
-    ];
-    let url = format!("http://{}", upstream.address);
-    let proxy = Proxy::start(&url, &variables, &[]).await;
-    proxy.until_ready().await;
+    let process = format!("/bin/sh {}", script.display());
+    let proxy = Proxy::given_by(&upstream, &process).await;
     let (current, stop) = (
         Arc::new(Mutex::new(proxy.address)),
         Arc::new(AtomicBool::new(false)),

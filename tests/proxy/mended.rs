@@ -12,18 +12,11 @@ use super::program::{Client, KEY_ID, Proxy, SECRET, get, post, until};
 use super::replies::http_date;
 use super::upstream::{Do, Seen, Upstream, says};
 
-fn signed_at(seen: &Seen) -> Timestamp {
-    let date = seen.field("x-amz-date").unwrap();
-    let date = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", date).unwrap();
-    let date = date.to_datetime().unwrap();
-    date.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()
-}
-
 /// Opens an upstream whose clock is ahead by an hour, and that says so in its own way.
 async fn an_hour_ahead(refusal: &'static str) -> Upstream {
     Upstream::scripted(move |_, seen| {
         let now = Timestamp::now() + SignedDuration::from_hours(1);
-        if signed_at(seen).duration_since(now).abs() < SignedDuration::from_mins(5) {
+        if seen.signed_at().duration_since(now).abs() < SignedDuration::from_mins(5) {
             return says("200 OK", "", "");
         }
         let date = http_date(now);
@@ -192,7 +185,7 @@ fn verified(seen: &Seen, secret: &str) -> Do {
         target: &Target::parse(target.as_bytes()).unwrap(),
         payload: Payload::of(&seen.body),
     };
-    let at = signed_at(seen);
+    let at = seen.signed_at();
     let expected = signer.sign(&request, at).authorization;
     if seen.field("authorization") == Some(&expected) {
         return says("200 OK", "", "{}");
@@ -244,22 +237,12 @@ async fn credentials_that_seem_to_have_expired_are_used_until_they_are_refused()
     })
     .await;
     let home = tempfile::tempdir().unwrap();
-    let (config, given) = (home.path().join("config"), home.path().join("given"));
+    let given = home.path().join("given");
     let keys = json!({"Version": 1, "AccessKeyId": KEY_ID, "SecretAccessKey": SECRET,
         "SessionToken": "t", "Expiration": (Timestamp::now() - SignedDuration::from_hours(1)).to_string()});
     std::fs::write(&given, keys.to_string()).unwrap();
-    let process = format!(
-        "[default]\ncredential_process = /bin/cat {}\n",
-        given.display()
-    );
-    std::fs::write(&config, process).unwrap();
-    let variables = [
-        ("AWS_CONFIG_FILE", config.to_str().unwrap()),
-        ("AWS_SHARED_CREDENTIALS_FILE", "/nowhere"),
-    ];
-    let url = format!("http://{}", upstream.address);
-    let proxy = Proxy::start(&url, &variables, &[]).await;
-    proxy.until_ready().await;
+    let process = format!("/bin/cat {}", given.display());
+    let proxy = Proxy::given_by(&upstream, &process).await;
     assert_eq!(proxy.ask(get("/")).await.status, 200);
     assert_eq!(proxy.ask(get("/")).await.status, 403);
     let answer = proxy.ask(get("/")).await;

@@ -44,6 +44,23 @@ impl Proxy {
         proxy
     }
 
+    /// Starts a proxy before an upstream, with the credentials that a command gives.
+    pub(crate) async fn given_by(upstream: &Upstream, process: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let config = home.path().join("config");
+        let text = format!("[default]\ncredential_process = {process}\n");
+        std::fs::write(&config, text).unwrap();
+        let variables = [
+            ("AWS_CONFIG_FILE", config.to_str().unwrap()),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/nowhere"),
+        ];
+        let url = format!("http://{}", upstream.address);
+        let command = command(&url, &variables, &[], &home);
+        let proxy = Self::run(&command, home).await;
+        proxy.until_ready().await;
+        proxy
+    }
+
     /// Starts a proxy that takes its credentials from variables.
     pub(crate) async fn start(url: &str, variables: &[(&str, &str)], options: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();

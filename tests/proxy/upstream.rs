@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -24,6 +25,14 @@ impl Seen {
     /// Returns the request line.
     pub(crate) fn line(&self) -> &str {
         self.head.lines().next().unwrap_or_default()
+    }
+
+    /// Returns when it was signed.
+    pub(crate) fn signed_at(&self) -> Timestamp {
+        let date = self.field("x-amz-date").unwrap();
+        let date = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", date).unwrap();
+        let date = date.to_datetime().unwrap();
+        date.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
