@@ -64,6 +64,17 @@ impl From<Color> for anstream::ColorChoice {
     }
 }
 
+/// Signs the requests of clients on this machine, and forwards them to a domain.
+///
+/// Any OpenSearch client works unsigned through it. Credentials come from the SDK's default chain:
+/// environment, profile, web identity, EKS Pod Identity, instance metadata.
+#[derive(Debug, Parser)]
+#[command(name = "opensearch-access-proxy", version, max_term_width = 100)]
+struct ProxyAlone {
+    #[command(flatten)]
+    args: proxy::Args,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Reconcile: compile all grants of the cluster into the access policies of their domains.
@@ -209,7 +220,27 @@ fn assignment(text: &str) -> Result<(String, PathBuf), String> {
 ///
 /// Gives the program's exit code: clap's own, 2, says here that something would change.
 pub fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|error| {
+    read()
+}
+
+/// Reads the command line of the program that is the proxy alone, runs it, and gives the exit code.
+#[must_use]
+pub fn proxy_alone() -> ExitCode {
+    let run = match read() {
+        Ok(ProxyAlone { args }) => proxy::run(args),
+        Err(code) => return code,
+    };
+    run.unwrap_or_else(failed)
+}
+
+/// Says why the program ends, in one line.
+pub fn failed(error: anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn read<T: Parser>() -> Result<T, ExitCode> {
+    T::try_parse().map_err(|error| {
         let asked = if error.use_stderr() {
             FAILED
         } else {
@@ -309,5 +340,6 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+        ProxyAlone::command().debug_assert();
     }
 }

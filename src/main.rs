@@ -10,8 +10,5 @@ fn main() -> ExitCode {
         Ok(cli) => cli::run(cli),
         Err(code) => return code,
     };
-    run.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    run.unwrap_or_else(cli::failed)
 }

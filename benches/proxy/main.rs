@@ -75,7 +75,7 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// The proxy's program, instead of the one that cargo built along with this.
-    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_opensearch-access"))]
+    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_opensearch-access-proxy"))]
     binary: PathBuf,
     /// What cargo says to benchmarks.
     #[arg(long, hide = true)]
@@ -96,7 +96,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
 /// Shows that the proxy takes a load, with nothing installed and no times.
 fn show() -> anyhow::Result<()> {
-    let binary = Path::new(env!("CARGO_BIN_EXE_opensearch-access"));
+    let binary = Path::new(env!("CARGO_BIN_EXE_opensearch-access-proxy"));
     let target = Target::start(Kind::Ours, binary, false)?;
     measure(&target, Load::uploads(HASHED, 4, 16))?;
     println!("16 bodies of 1 MiB went through the proxy, signed");

@@ -271,7 +271,7 @@ fn command(
         Kind::Ours => {
             command = Command::new(binary);
             let url = format!("http://{upstream}");
-            command.args(["proxy", "--forward-to", &url, "--upstream-may-be-local"]);
+            command.args(["--forward-to", &url, "--upstream-may-be-local"]);
             command.args(["--service", "es", "--region", "eu-west-1"]);
             command.args(["--listen-on", &port.to_string(), "--utility-port", "0"]);
         }

@@ -5,8 +5,9 @@ use std::path::Path;
 use super::scan::{code, paths};
 
 /// The layers, each with what it may use; `crate` is the library, as the program sees it.
-pub(crate) const LAYERS: [(&str, &[&str]); 13] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 14] = [
     ("main", &["cli"]),
+    ("bin", &["cli"]),
     (
         "cli",
         &[
