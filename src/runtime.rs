@@ -8,6 +8,7 @@
 //! - [`shutdown`]: when to stop
 //! - [`telemetry`]: what is logged, and what never is
 //! - [`tls`]: the one TLS provider
+//! - [`watch`]: watches that fail
 
 pub mod admin;
 pub mod lease;
@@ -17,3 +18,4 @@ pub mod said;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+pub mod watch;

@@ -1,6 +1,5 @@
 //! Which change asks for which domain, and how a burst of changes becomes one reconcile.
 
-mod failures;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
@@ -16,7 +15,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 
-use self::failures::{Failures, Pauses};
+
 use super::accounts::AccountMeta;
 use super::definers::{DefinerWriters, Definers};
 use super::guarded::{Grant, Guarded, OfDomain};
@@ -24,6 +23,7 @@ use crate::api::domain::OpenSearchDomain;
 use crate::policy::evidence::names;
 use crate::policy::service_account::{AccountName, ROLE_ANNOTATION};
 use crate::runtime::link::WATCH_LASTS;
+use crate::runtime::watch::{Failures, Pauses};
 
 /// A domain as it was read; one that cannot be parsed does not stop the watch.
 pub type Domain = DeserializeGuard<OpenSearchDomain>;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher;
 
-use crate::runtime::said::Said;
+use super::said::Said;
 
 /// The first pause after a watch that failed...
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -20,7 +20,7 @@ const TOLD_AGAIN: Duration = Duration::from_secs(30);
 /// The pauses between tries of a watch that failed: kube's own grow to half a minute, and changes
 /// would wait for that long after an outage.
 #[derive(Debug, Default)]
-pub(super) struct Pauses(u32);
+pub struct Pauses(u32);
 
 impl Iterator for Pauses {
     type Item = Duration;
@@ -41,20 +41,21 @@ impl Backoff for Pauses {
 /// The failures of one watch, for the log: a failure is told when it is another than the last, and
 /// once in [`TOLD_AGAIN`] while it lasts. Tries alone would make several lines a second.
 #[derive(Debug)]
-pub(super) struct Failures {
+pub struct Failures {
     /// The kind that is watched.
     kind: Cow<'static, str>,
     told: Option<(String, Instant)>,
 }
 
 impl Failures {
-    pub(super) fn of(kind: impl Into<Cow<'static, str>>) -> Self {
+    /// Begins to keep note of the failures of a kind's watch.
+    pub fn of(kind: impl Into<Cow<'static, str>>) -> Self {
         let kind = kind.into();
         Self { kind, told: None }
     }
 
     /// Returns what happened; a failure is logged, unless it was a moment ago.
-    pub(super) fn logged<K>(
+    pub fn logged<K>(
         &mut self,
         event: watcher::Result<watcher::Event<K>>,
     ) -> Option<watcher::Event<K>> {
