@@ -8,23 +8,20 @@ mod live;
 mod plan;
 mod proxy;
 mod say;
+mod serve;
+mod sidecar;
 mod source;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use jiff::SignedDuration;
 
 use crate::policy::document::Document;
-use crate::policy::duration;
-use crate::runtime::lease;
-use crate::{api, controller, runtime};
+use crate::api;
 
 /// Nothing would change.
 const UNCHANGED: u8 = 0;
@@ -78,7 +75,12 @@ struct ProxyAlone {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Reconcile: compile all grants of the cluster into the access policies of their domains.
-    Controller(ControllerArgs),
+    Controller(Box<serve::Controller>),
+    /// Review pods and this operator's objects for the API server: pods that ask for it get a signing
+    /// proxy.
+    Webhook(Box<serve::Webhook>),
+    /// Both, `controller` and `webhook`, in one process.
+    Run(Box<serve::Run>),
     /// Show what would be written: from manifests (-f), a cluster (--cluster), or manifests as if
     /// they were applied to the cluster (both).
     ///
@@ -119,45 +121,6 @@ enum Command {
     Crds(CrdsArgs),
 }
 
-#[derive(Debug, clap::Args)]
-struct ControllerArgs {
-    /// The namespace in which the operator keeps its records; it must exist.
-    #[arg(long, env = "OPERATOR_NAMESPACE", default_value = "opensearch-access")]
-    namespace: String,
-    /// Where to serve /healthz, /readyz and /metrics; port 0 takes a free one, and the log names it.
-    #[arg(long, env = "ADMIN_ADDRESS", default_value = "0.0.0.0:8080")]
-    admin_address: SocketAddr,
-    #[command(flatten)]
-    cluster: cluster::Args,
-    /// The Lease, in the operator's namespace, that the one replica which reconciles holds.
-    #[arg(long, env = "LEASE_NAME", default_value = "opensearch-access")]
-    lease_name: String,
-    /// How long a replica that is gone still leads, such as `15s`; at least 3s.
-    #[arg(long, env = "LEASE_DURATION", default_value = "15s", value_parser = lease_duration)]
-    lease_duration: Duration,
-    /// What the replica is called in the Lease; a random part is added.
-    #[arg(long, env = "HOSTNAME", default_value = "opensearch-access")]
-    identity: String,
-    /// Reconcile without a Lease: only where nothing ever starts a second replica.
-    #[arg(long)]
-    no_leader_election: bool,
-    /// How long a deleted grant waits for its revocation before it is let go, such as `4m`. For tests:
-    /// five minutes are what a namespace's deletion may be held up.
-    #[arg(long, hide = true, default_value = "4m", value_parser = positive_duration)]
-    revocation_limit: Duration,
-
-    /// A PEM file with authorities to trust the endpoints of domains by, beside the machine's own:
-    /// for a proxy that opens TLS connections.
-    #[arg(long, env = "DOMAIN_CA", value_name = "FILE")]
-    domain_ca: Option<PathBuf>,
-    /// What to log, as `tracing` directives such as `info` or `opensearch_access=debug`.
-    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
-    log: String,
-    /// How to log.
-    #[arg(long, env = "LOG_FORMAT", default_value = "text")]
-    log_format: LogFormat,
-}
-
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
     /// For people.
@@ -171,38 +134,6 @@ struct CrdsArgs {
     /// Write one file a kind into this folder instead of printing.
     #[arg(long, value_name = "FOLDER")]
     write: Option<PathBuf>,
-}
-
-fn lease_duration(text: &str) -> Result<Duration, String> {
-    duration::parse(text)
-        .map(SignedDuration::unsigned_abs)
-        .filter(|it| *it >= lease::SHORTEST)
-        .ok_or_else(|| format!("write it as 15s or 1m, {:?} at least", lease::SHORTEST))
-}
-
-fn positive_duration(text: &str) -> Result<Duration, String> {
-    duration::parse(text)
-        .map(SignedDuration::unsigned_abs)
-        .ok_or_else(|| "write it as 30s or 4m".to_owned())
-}
-
-impl From<ControllerArgs> for controller::Config {
-    fn from(args: ControllerArgs) -> Self {
-        let lease = lease::Config {
-            namespace: args.namespace.clone(),
-            name: args.lease_name,
-            identity: format!("{}_{:016x}", args.identity, fastrand::u64(..)),
-            duration: args.lease_duration,
-        };
-        Self {
-            namespace: args.namespace,
-            admin_address: args.admin_address,
-            cluster: args.cluster.into(),
-            revocation_limit: args.revocation_limit,
-            authorities: args.domain_ca,
-            lease: (!args.no_leader_election).then_some(lease),
-        }
-    }
 }
 
 fn assignment(text: &str) -> Result<(String, PathBuf), String> {
@@ -254,17 +185,9 @@ fn read<T: Parser>() -> Result<T, ExitCode> {
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     anstream::ColorChoice::from(cli.color).write_global();
     match cli.command {
-        Command::Controller(args) => {
-            runtime::telemetry::init(&args.log, matches!(args.log_format, LogFormat::Json))?;
-            runtime::tls::install()?;
-            let config = controller::Config::from(args);
-            tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()
-                .context("failed to start the runtime")?
-                .block_on(controller::run(config))?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Controller(args) => args.run(),
+        Command::Webhook(args) => args.run(),
+        Command::Run(args) => args.run(),
         Command::Plan(args) => plan::run(&args),
         Command::Explain(args) => explain::run(*args),
         Command::Lint(args) => lint::run(&args),

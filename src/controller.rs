@@ -64,7 +64,6 @@ pub mod withdrawn;
 mod write;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -82,7 +81,7 @@ use self::context::Context;
 use self::queue::Domain;
 use crate::policy::plan::SIZE_BUDGET;
 use crate::policy::trust::Issuer;
-use crate::runtime::admin::{Admin, Readiness};
+use crate::runtime::admin::{Board, Readiness};
 use crate::runtime::lease::{self, Candidate, Leadership};
 use crate::runtime::link::{self, View};
 use crate::runtime::metrics::Metrics;
@@ -104,8 +103,6 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(3);
 pub struct Config {
     /// The namespace in which it keeps its records.
     pub namespace: String,
-    /// Where health, readiness and metrics are served.
-    pub admin_address: SocketAddr,
     /// Which cluster it runs in; without it, no grant can name a service account.
     pub cluster: Option<ClusterIdentity>,
     /// How long a deleted grant waits for its revocation before it is let go, and revoked later.
@@ -142,13 +139,14 @@ struct Tasks {
     release: Option<oneshot::Sender<()>>,
 }
 
-/// Runs the controller until the process is asked to stop; reconciles under way are finished.
+/// Runs the controller until the process is asked to stop; reconciles under way are finished. The
+/// board is told whether it is ready, and what it counts.
 ///
 /// # Errors
 ///
-/// Fails where the cluster cannot be found at the start, a port is taken, the lease is lost, or a
-/// task or a watch ends.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+/// Fails where the cluster cannot be found at the start, the lease is lost, or a task or a watch
+/// ends.
+pub async fn run(config: Config, board: &Board) -> anyhow::Result<()> {
     let mut stop = pin!(shutdown::requested().context("failed to listen for signals")?);
     let connections = Connections::trusting(config.authorities.as_deref());
     if let (Some(_), Err(message)) = (&config.authorities, &connections) {
@@ -158,7 +156,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let view = View::default();
     let ready = Readiness::with(view.clone());
     let mut tasks = Tasks::new();
-    tasks.open_port(&config, &ready, &metrics).await?;
+    board.add(&[&ready], Arc::clone(&metrics) as _);
     let link = link::open(view)
         .await
         .context("failed to find the cluster")?;
@@ -265,24 +263,6 @@ impl Tasks {
             running: JoinSet::new(),
             release: None,
         }
-    }
-
-    /// Begins to serve health, readiness and metrics.
-    async fn open_port(
-        &mut self,
-        config: &Config,
-        ready: &Readiness,
-        metrics: &Arc<Metrics>,
-    ) -> anyhow::Result<()> {
-        let wanted = config.admin_address;
-        let admin = Admin::bind(wanted)
-            .await
-            .with_context(|| format!("failed to listen on {wanted}"))?;
-        info!(address = %admin.address()?, "the admin port is open");
-        let serve = admin.serve(ready.clone(), Arc::clone(metrics));
-        self.running
-            .spawn(async move { serve.await.context("the admin port failed") });
-        Ok(())
     }
 
     /// Stands for leader, unless there is nobody else.

@@ -17,7 +17,7 @@
 //! Left may use right, never the reverse (`tests/architecture.rs`):
 //!
 //! ```text
-//! main -> cli -> { controller | proxy | offline } -> security -> { aws, kubernetes, runtime } -> { policy, inject, sigv4 } -> api
+//! main -> cli -> { controller | webhook | proxy | offline } -> security -> { aws, kubernetes, runtime } -> { policy, inject, sigv4 } -> api
 //! ```
 //!
 //! - [`api`]: the custom resources and their vocabulary
@@ -29,6 +29,7 @@
 //! - [`kubernetes`]: the cluster, for who only looks
 //! - [`runtime`]: what a long-running process needs
 //! - [`controller`]: the reconciler
+//! - [`webhook`]: the admission webhook
 //! - [`proxy`]: the signing proxy
 //! - [`offline`]: what is worked out from manifests and policies, wherever they were read
 //! - [`cli`]: the command line
@@ -45,3 +46,4 @@ pub mod proxy;
 pub mod runtime;
 pub mod security;
 pub mod sigv4;
+pub mod webhook;

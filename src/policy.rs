@@ -20,13 +20,15 @@
 //! - [`ownership`]: whose a statement is
 //! - [`plan`], [`guard`]: what to write, and what must not be written; [`record`]: how much is kept
 //! - [`fine_grained`]: what the security plugin has
-//! - [`evaluate`], [`matrix`]: who may do what; [`lint`]: what is amiss
+//! - [`evaluate`], [`matrix`]: who may do what; [`lint`]: what is amiss; [`admission`]: what can be
+//!   said of an object before it is stored
 //! - [`import`]: a policy back to grants
 //! - [`address`], [`duration`], [`glob`]: the small languages in between
 //!
 //! Pure: no I/O, no clock (time is a parameter), no logging; the same input gives the same bytes.
 
 pub mod address;
+pub mod admission;
 pub mod canonical;
 pub mod compile;
 pub mod consent;

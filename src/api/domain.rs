@@ -396,6 +396,9 @@ pub struct OpenSearchDomainStatus {
     /// The domain's ARN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arn: Option<String>,
+    /// Where the domain is reached, without a scheme: what the signing proxies of pods forward to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     /// How many grants are in place and how many are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grants: Option<GrantCounts>,

@@ -103,6 +103,7 @@ pub async fn reconciled(
     let status = OpenSearchDomainStatus {
         observed_generation: cluster.object.metadata.generation,
         arn: Some(domain.arn.to_string()),
+        endpoint: observed.domain.endpoint.clone(),
         access_policy: Some(AccessPolicyStatus {
             bytes: count(observed.domain.policy.len()),
             statements: count(observed.policy.statements().len()),

@@ -17,6 +17,9 @@ use crate::api::domain::LogLevel;
 /// The container's name.
 pub const NAME: &str = "opensearch-access-proxy";
 
+/// Where the image has the proxy's own program, which is smaller in memory than the whole.
+const PROGRAM: &str = "/usr/bin/opensearch-access-proxy";
+
 /// The port of health and metrics, or the next one that the pod leaves free.
 pub const UTILITY_PORT: u16 = 9390;
 
@@ -99,6 +102,7 @@ pub fn container(
     Container {
         name: NAME.to_owned(),
         image: Some(settings.image.clone()),
+        command: Some(vec![PROGRAM.to_owned()]),
         args: Some(arguments(options, placed, utility, &resources, settings)),
         env: Some(environment),
         ports: Some(vec![ContainerPort {
@@ -133,7 +137,7 @@ fn arguments(
     resources: &ResourceRequirements,
     settings: &Settings,
 ) -> Vec<String> {
-    let mut arguments = vec!["proxy".to_owned()];
+    let mut arguments = Vec::new();
     let mut say = |name: &str, value: String| arguments.push(format!("--{name}={value}"));
     for it in placed {
         say("forward-to", format!("https://{}", it.endpoint));

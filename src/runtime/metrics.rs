@@ -9,12 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::encoding::{EncodeLabelSet, text::encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use super::admin::Exposition;
 
 /// The upper ends of the buckets of durations, in seconds.
 const SECONDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
@@ -254,16 +256,11 @@ impl Metrics {
         let largest = domains.values().map(|domain| domain.policy_bytes).max();
         self.largest_policy.set(largest.unwrap_or_default());
     }
+}
 
-    /// Returns all of it in the `OpenMetrics` text format.
-    ///
-    /// # Errors
-    ///
-    /// Fails where a metric cannot be written as text, which none of these can.
-    pub fn text(&self) -> Result<String, std::fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.registry)?;
-        Ok(text)
+impl Exposition for Metrics {
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        encode_registry(text, &self.registry)
     }
 }
 
@@ -287,7 +284,8 @@ mod tests {
     }
 
     fn shows(metrics: &Metrics, series: &str) -> bool {
-        let text = metrics.text().unwrap();
+        let mut text = String::new();
+        metrics.write(&mut text).unwrap();
         text.lines()
             .any(|line| line == format!("opensearch_access_{series}"))
     }

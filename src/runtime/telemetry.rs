@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, ParseError, Targets};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, fmt};
@@ -47,12 +47,10 @@ const REPEATING: &str = "kube_client::client::builder";
 /// Whatever the directives say, no secret is logged: what the guarded libraries say below `warn`
 /// is dropped before the directives are asked, which could otherwise name a module of theirs.
 pub fn init(directives: &str, json: bool) -> Result<(), Error> {
-    let wanted = EnvFilter::builder()
-        .parse(directives)
-        .map_err(|source| Error::Directives {
-            directives: directives.to_owned(),
-            source,
-        })?;
+    let wanted: Targets = directives.parse().map_err(|source| Error::Directives {
+        directives: directives.to_owned(),
+        source,
+    })?;
     let harmless = Targets::new()
         .with_default(LevelFilter::TRACE)
         .with_targets(GUARDED.map(|library| (library, LevelFilter::WARN)))

@@ -5,13 +5,15 @@ use std::path::Path;
 use super::scan::{code, paths};
 
 /// The layers, each with what it may use; `crate` is the library, as the program sees it.
-pub(crate) const LAYERS: [(&str, &[&str]); 14] = [
+pub(crate) const LAYERS: [(&str, &[&str]); 15] = [
     ("main", &["cli"]),
     ("bin", &["cli"]),
     (
         "cli",
         &[
             "controller",
+            "webhook",
+            "inject",
             "proxy",
             "offline",
             "security",
@@ -35,6 +37,7 @@ pub(crate) const LAYERS: [(&str, &[&str]); 14] = [
             "api",
         ],
     ),
+    ("webhook", &["inject", "runtime", "policy", "api"]),
     ("proxy", &["aws", "runtime", "policy", "sigv4"]),
     ("offline", &["policy", "api"]),
     ("security", &["aws", "runtime", "policy", "sigv4", "api"]),

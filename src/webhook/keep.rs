@@ -1,0 +1,329 @@
+//! Keeps the certificates: made here, and kept in a Secret and in both configurations; or made by
+//! somebody else, such as cert-manager, and read out of a folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use serde_json::json;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::certificate::{State, Timing};
+use super::metrics::Metrics;
+use crate::api::name::FIELD_MANAGER;
+use crate::runtime::admin::Readiness;
+use crate::runtime::said::Said;
+
+/// The longest between two looks.
+const LOOKS: Duration = Duration::from_secs(10);
+
+/// The shortest.
+const HASTE: Duration = Duration::from_millis(100);
+
+/// ...and after one that failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The key of the Secret that has the state.
+const STATE: &str = "certificates.json";
+
+/// Where the certificate comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// It is made here.
+    Own {
+        /// The Secret, in the operator's namespace; it has to exist.
+        secret: String,
+        /// The name of the two webhook configurations that name its authority.
+        configuration: String,
+        /// The names that the API server calls.
+        names: Vec<String>,
+        /// How long a certificate holds.
+        lifetime: SignedDuration,
+        /// How old it is when the next one is made.
+        renewal: SignedDuration,
+    },
+    /// Somebody else makes it, into `tls.crt` and `tls.key` of a folder.
+    Folder(PathBuf),
+}
+
+/// The certificate that is served.
+#[derive(Debug, Default)]
+pub(super) struct Served(RwLock<Option<Arc<CertifiedKey>>>);
+
+impl ResolvesServerCert for Served {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Served {
+    fn set(&self, key: Arc<CertifiedKey>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(key);
+    }
+}
+
+/// What keeps the certificates.
+pub(super) struct Keeper {
+    pub(super) client: Client,
+    pub(super) namespace: String,
+    pub(super) source: Source,
+    pub(super) served: Arc<Served>,
+    /// Ready while there is a certificate that holds.
+    pub(super) ready: Readiness,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// What was served last, and until when.
+#[derive(Default)]
+struct Last {
+    certificate: String,
+    ends: Option<Timestamp>,
+}
+
+impl Keeper {
+    /// Keeps them; never ends.
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let mut last = Last::default();
+        let wait = match &self.source {
+            Source::Own { .. } => {
+                let settling = self.timing().settling.unsigned_abs();
+                (settling / 4).clamp(HASTE, LOOKS)
+            }
+            Source::Folder(_) => LOOKS,
+        };
+        let mut told = String::new();
+        loop {
+            let looked = match &self.source {
+                Source::Own { .. } => self.look(&mut last).await,
+                Source::Folder(folder) => self.read(folder, &mut last),
+            };
+            let is_done = looked.is_ok();
+            match looked {
+                Ok(()) => told.clear(),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    if error != told {
+                        warn!("the certificate could not be looked after: {error}");
+                    }
+                    told = error;
+                }
+            }
+            let holds = last.ends.is_some_and(|it| it > Timestamp::now());
+            self.ready.set(holds);
+            // What is being installed is there in a moment.
+            sleep(if is_done { wait } else { wait.min(RETRY) }).await;
+        }
+    }
+
+    fn timing(&self) -> Timing {
+        let Source::Own {
+            lifetime, renewal, ..
+        } = &self.source
+        else {
+            return Timing {
+                lifetime: SignedDuration::MAX,
+                renewal: SignedDuration::MAX,
+                settling: SignedDuration::ZERO,
+            };
+        };
+        Timing {
+            lifetime: *lifetime,
+            renewal: *renewal,
+            settling: (*renewal / 3).min(SignedDuration::from_mins(1)),
+        }
+    }
+
+    /// Looks at the state, names its authorities, and takes the step that is due.
+    async fn look(&self, last: &mut Last) -> anyhow::Result<()> {
+        let Source::Own {
+            secret,
+            configuration,
+            names,
+            ..
+        } = &self.source
+        else {
+            return Ok(());
+        };
+        let timing = self.timing();
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
+        let kept = secrets.get(secret).await;
+        let mut kept = kept.map_err(said(&format!("failed to read Secret {secret}")))?;
+        let found = kept.data.as_ref().and_then(|it| it.get(STATE));
+        let state = found.and_then(|it| match serde_json::from_slice::<State>(&it.0) {
+            Ok(state) => Some(state),
+            Err(error) => {
+                warn!(%error, "Secret {secret} holds no certificates that can be read: new ones are made");
+                None
+            }
+        });
+        let now = Timestamp::now();
+        let state = if let Some(state) = state {
+            state
+        } else {
+            let first = State::first(names, timing, now).context("no certificate can be made")?;
+            kept = self.store(&secrets, kept, &first).await?;
+            first
+        };
+        self.serve(&state, last)?;
+        let announced = self.announce(configuration, &state.bundle()).await;
+        let next = state
+            .step(names, announced.is_ok(), timing, now)
+            .context("no certificate can be made")?;
+        if let Some(next) = next {
+            self.store(&secrets, kept, &next).await?;
+            // What is promoted was announced, and is served without another look.
+            self.serve(&next, last)?;
+        }
+        announced
+    }
+
+    /// Stores the state, unless somebody else has stored one meanwhile: that is looked at next.
+    async fn store(
+        &self,
+        secrets: &Api<Secret>,
+        mut kept: Secret,
+        state: &State,
+    ) -> anyhow::Result<Secret> {
+        let text = serde_json::to_vec(state)?;
+        kept.data
+            .get_or_insert_default()
+            .insert(STATE.to_owned(), ByteString(text));
+        let name = kept.name_any();
+        let stored = secrets.replace(&name, &PostParams::default(), &kept).await;
+        stored.map_err(said(&format!("failed to write Secret {name}")))
+    }
+
+    fn serve(&self, state: &State, last: &mut Last) -> anyhow::Result<()> {
+        let pair = &state.current;
+        self.take(&pair.certificate, &pair.key, pair.ends, last)
+    }
+
+    fn read(&self, folder: &Path, last: &mut Last) -> anyhow::Result<()> {
+        let read = |name: &str| {
+            let file = folder.join(name);
+            std::fs::read_to_string(&file)
+                .with_context(|| format!("failed to read {}", file.display()))
+        };
+        let (certificate, key) = (read("tls.crt")?, read("tls.key")?);
+        if certificate == last.certificate {
+            return Ok(());
+        }
+        let ends = ends_of(&certificate)?;
+        self.take(&certificate, &key, ends, last)
+    }
+
+    /// Serves a certificate from now on.
+    fn take(
+        &self,
+        certificate: &str,
+        key: &str,
+        ends: Timestamp,
+        last: &mut Last,
+    ) -> anyhow::Result<()> {
+        if certificate == last.certificate {
+            return Ok(());
+        }
+        let chain: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).context("the key is no PEM")?;
+        let key = any_supported_type(&key).context("the key cannot be used")?;
+        let certified = CertifiedKey::new(chain.context("the certificate is no PEM")?, key);
+        certified
+            .keys_match()
+            .context("the key is not the certificate's")?;
+        self.served.set(Arc::new(certified));
+        self.metrics.serves(ends);
+        info!(%ends, "a certificate is served");
+        *last = Last {
+            certificate: certificate.to_owned(),
+            ends: Some(ends),
+        };
+        Ok(())
+    }
+
+    /// Has both configurations name the authorities.
+    async fn announce(&self, name: &str, bundle: &str) -> anyhow::Result<()> {
+        let bundle = ByteString(bundle.as_bytes().to_vec());
+        let stale = |it: &WebhookClientConfig| it.ca_bundle.as_ref() != Some(&bundle);
+        let changes = |stale: Vec<usize>| {
+            let change = |at: usize| json!({"op": "add", "path": format!("/webhooks/{at}/clientConfig/caBundle"), "value": bundle});
+            stale.into_iter().map(change).collect::<Vec<_>>()
+        };
+        let mutating = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
+        let context = format!("failed to name the authority in MutatingWebhookConfiguration {name}");
+        let found = mutating.get(name).await.map_err(said(&context))?;
+        let hooks = found.webhooks.iter().flatten().enumerate();
+        let hooks = hooks.filter(|(_, it)| stale(&it.client_config));
+        let hooks = changes(hooks.map(|(at, _)| at).collect());
+        write(&mutating, &found, hooks).await.map_err(said(&context))?;
+
+        let validating = Api::<ValidatingWebhookConfiguration>::all(self.client.clone());
+        let context =
+            format!("failed to name the authority in ValidatingWebhookConfiguration {name}");
+        let found = validating.get(name).await.map_err(said(&context))?;
+        let hooks = found.webhooks.iter().flatten().enumerate();
+        let hooks = hooks.filter(|(_, it)| stale(&it.client_config));
+        let hooks = changes(hooks.map(|(at, _)| at).collect());
+        write(&validating, &found, hooks).await.map_err(said(&context))
+    }
+}
+
+/// Reads when a certificate ends.
+fn ends_of(certificate: &str) -> anyhow::Result<Timestamp> {
+    let first = CertificateDer::from_pem_slice(certificate.as_bytes());
+    let first = first.context("the certificate is no PEM")?;
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(&first).context("the certificate cannot be read")?;
+    let ends = parsed.validity().not_after.timestamp();
+    Timestamp::from_second(ends).context("the certificate's end is no time")
+}
+
+/// Changes a configuration, as long as it is what was looked at.
+async fn write<K>(
+    api: &Api<K>,
+    found: &K,
+    mut changes: Vec<serde_json::Value>,
+) -> Result<(), kube::Error>
+where
+    K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let version = found.meta().resource_version.clone();
+    let same = json!({"op": "test", "path": "/metadata/resourceVersion", "value": version});
+    changes.insert(0, same);
+    let changes = serde_json::from_value(serde_json::Value::Array(changes));
+    let changes = changes.map_err(kube::Error::SerdeError)?;
+    let parameters = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch(&found.name_any(), &parameters, &Patch::<()>::Json(changes))
+        .await?;
+    Ok(())
+}
+
+/// Puts an answer of the API server into words.
+fn said(context: &str) -> impl Fn(kube::Error) -> anyhow::Error {
+    let context = context.to_owned();
+    move |error| anyhow::anyhow!("{context}: {}", Said(&error))
+}
