@@ -41,7 +41,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use self::listener::{Encrypted, Peer};
 use super::connection::Switch;
 use super::fake_aws::{Asked, Caller, FakeAws, Gate, action};
 use super::opensearch::{MASTER, Node, ROLES, USER};
@@ -52,7 +51,7 @@ mod listener;
 pub(crate) mod trouble;
 
 pub(crate) use self::ask::{ask, ask_at};
-pub(crate) use self::listener::{authority, client_trusting};
+pub(crate) use self::listener::{Encrypted, Peer, authority, client_trusting};
 pub(crate) use self::trouble::{Trouble, Troubles};
 
 /// The largest body that a domain takes.
@@ -96,7 +95,7 @@ impl Passed {
 
 /// A gateway, closed when it is dropped.
 pub(crate) struct Gateway {
-    pub(crate) address: SocketAddr,
+    endpoint: String,
     inner: Arc<Inner>,
     server: JoinHandle<()>,
 }
@@ -126,8 +125,31 @@ impl Gateway {
     /// Opens a gateway for a domain of the fake AWS, whose endpoint it becomes.
     pub(crate) async fn open(aws: &FakeAws, domain: &str, node: Arc<Node>) -> Self {
         let (listener, address) = Encrypted::bind((Ipv4Addr::LOCALHOST, 0).into()).await;
+        let endpoint = format!("localhost:{}", address.port());
+        Self::serve(aws, domain, node, listener, endpoint)
+    }
+
+    /// Opens one on an address, where clients find it by the name that the fake AWS gives the domain.
+    pub(crate) async fn open_at(
+        address: SocketAddr,
+        endpoint: &str,
+        aws: &FakeAws,
+        domain: &str,
+        node: Arc<Node>,
+    ) -> Self {
+        let (listener, _) = Encrypted::bind(address).await;
+        Self::serve(aws, domain, node, listener, endpoint.to_owned())
+    }
+
+    fn serve(
+        aws: &FakeAws,
+        domain: &str,
+        node: Arc<Node>,
+        listener: Encrypted,
+        endpoint: String,
+    ) -> Self {
         let domain = aws.domain(domain);
-        domain.set_endpoint(&format!("localhost:{}", address.port()));
+        domain.set_endpoint(&endpoint);
         let inner = Arc::new(Inner {
             name: domain.name(),
             gate: domain.gate(),
@@ -145,15 +167,15 @@ impl Gateway {
             axum::serve(listener, service).await.unwrap();
         });
         Self {
-            address,
+            endpoint,
             inner,
             server,
         }
     }
 
     /// Returns where clients go.
-    pub(crate) fn endpoint(&self) -> String {
-        format!("localhost:{}", self.address.port())
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// Returns what goes wrong on purpose.

@@ -102,7 +102,7 @@ impl Domain {
         Plugin::new(
             connections,
             clients,
-            &self.gateway.endpoint(),
+            self.gateway.endpoint(),
             REGION,
             engine,
         )

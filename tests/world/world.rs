@@ -260,7 +260,7 @@ impl EnvFile {
             let authority = authority().display().to_string();
             variables.extend([
                 ("DOMAIN_CA", quoted(&authority)),
-                ("DEMO_ENDPOINT", quoted(&gateway.endpoint())),
+                ("DEMO_ENDPOINT", quoted(gateway.endpoint())),
                 ("DEMO_ROLE_ACCESS_KEY_ID", quoted(&keys.access_key_id)),
                 (
                     "DEMO_ROLE_SECRET_ACCESS_KEY",

@@ -1,4 +1,4 @@
-//! TLS on the loopback interface, by a certificate of the test's own.
+//! TLS by a certificate of the test's own.
 
 use std::fmt;
 use std::io;
@@ -23,6 +23,15 @@ use tokio_rustls::server::TlsStream;
 
 use super::super::connection::{Breakable, Connection, Switch, Switches};
 
+/// Where gateways are reached: here, or by the names of AWS where something resolves them.
+const NAMES: [&str; 5] = [
+    "localhost",
+    "127.0.0.1",
+    "*.amazonaws.com",
+    "*.eu-west-1.amazonaws.com",
+    "*.eu-west-1.es.amazonaws.com",
+];
+
 /// The certificate of all gateways of this process.
 struct Identity {
     server: Arc<ServerConfig>,
@@ -33,7 +42,7 @@ struct Identity {
 }
 
 static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let names = NAMES.map(str::to_owned);
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let authority = folder.path().join("gateway.pem");
@@ -99,13 +108,13 @@ impl fmt::Debug for Peer {
 }
 
 /// A listener whose connections have come through their handshake.
-pub(super) struct Encrypted {
+pub(crate) struct Encrypted {
     connections: mpsc::Receiver<(TlsStream<Connection>, Peer)>,
     address: SocketAddr,
 }
 
 impl Encrypted {
-    pub(super) async fn bind(address: SocketAddr) -> (Self, SocketAddr) {
+    pub(crate) async fn bind(address: SocketAddr) -> (Self, SocketAddr) {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut listener = Breakable {
