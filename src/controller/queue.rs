@@ -1,6 +1,5 @@
 //! Which change asks for which domain, and how a burst of changes becomes one reconcile.
 
-
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -14,7 +13,6 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-
 
 use super::accounts::AccountMeta;
 use super::definers::{DefinerWriters, Definers};

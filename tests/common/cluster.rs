@@ -46,7 +46,7 @@ use super::process::Process;
 pub(crate) mod link;
 pub(crate) mod proxy;
 pub(crate) mod second;
-mod setup;
+pub(crate) mod setup;
 
 /// The users that the API server knows, each with its group: the administrator, one for the
 /// operator itself, and people of two teams. All but the first can do only what a test's RBAC

@@ -272,8 +272,20 @@ impl FakeAws {
 
     /// Starts the Pod Identity agent of a node of a cluster.
     pub(crate) async fn agent(&self, account: &str, region: &str, cluster: &str) -> Agent {
+        let anywhere = (Ipv4Addr::LOCALHOST, 0).into();
+        self.agent_at(anywhere, account, region, cluster).await
+    }
+
+    /// The same, where pods expect it.
+    pub(crate) async fn agent_at(
+        &self,
+        address: SocketAddr,
+        account: &str,
+        region: &str,
+        cluster: &str,
+    ) -> Agent {
         let place = (account.to_owned(), region.to_owned(), cluster.to_owned());
-        Agent::start(self.world.clone(), place).await
+        Agent::start(self.world.clone(), place, address).await
     }
 
     /// Changes the roles of a Pod Identity association.

@@ -54,25 +54,12 @@ impl Process {
             ));
         }
         let log = File::options().create(true).append(true).open(log_path)?;
-        let mut wrapped = Command::new("setpriv");
+        let mut wrapped = mortal(command);
         wrapped
-            .args(["--pdeathsig", "KILL", "sh", "-c", EXEC_BESIDE_PARENT, "sh"])
-            .arg(std::process::id().to_string())
-            .arg(program)
-            .args(command.get_args())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0);
-        for (variable, value) in command.get_envs() {
-            match value {
-                Some(value) => wrapped.env(variable, value),
-                None => wrapped.env_remove(variable),
-            };
-        }
-        if let Some(folder) = command.get_current_dir() {
-            wrapped.current_dir(folder);
-        }
         let child = spawn_from_lasting_thread(wrapped)
             .map_err(|error| failed(name, "start through setpriv (util-linux)", error))?;
         Ok(Self {
@@ -167,6 +154,28 @@ impl Drop for Process {
             eprintln!("{}", failed(&self.name, "be killed", error));
         }
     }
+}
+
+/// Returns what runs a command in such a way that it ends with the thread that starts it.
+///
+/// Program, arguments, environment and folder are taken from `command`.
+pub(crate) fn mortal(command: &Command) -> Command {
+    let mut wrapped = Command::new("setpriv");
+    wrapped
+        .args(["--pdeathsig", "KILL", "sh", "-c", EXEC_BESIDE_PARENT, "sh"])
+        .arg(std::process::id().to_string())
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (variable, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(variable, value),
+            None => wrapped.env_remove(variable),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        wrapped.current_dir(folder);
+    }
+    wrapped
 }
 
 /// Sends a signal, by its name without `SIG`, to a process that the caller knows to run.

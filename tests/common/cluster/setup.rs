@@ -1,5 +1,7 @@
 //! What a cluster's start decides beforehand: programs, folder, users, flags, kubeconfigs.
 
+#![allow(dead_code, reason = "every test binary uses another part of it")]
+
 use std::{
     fmt::Write as _,
     fs::{self, File, TryLockError},
@@ -22,7 +24,7 @@ const PREPARE: &str = "tests/world/prepare";
 
 /// Where etcd listens, in the cluster's folder. Sockets need no free ports and let in nobody else;
 /// the paths are relative, because a socket's may not be longer than 107 bytes.
-pub(super) const ETCD_CLIENTS: &str = "unix://etcd.sock";
+pub(crate) const ETCD_CLIENTS: &str = "unix://etcd.sock";
 const ETCD_PEERS: &str = "unix://etcd-peers.sock";
 
 /// The self-signed certificate's folder, and what the API server writes there.
@@ -31,7 +33,7 @@ const CERTIFICATE: &str = "certificates/apiserver.crt";
 const PRIVATE_KEY: &str = "certificates/apiserver.key";
 
 const TOKENS: &str = "tokens.csv";
-pub(super) const AUTHORITY: &str = "ca.crt";
+pub(crate) const AUTHORITY: &str = "ca.crt";
 
 /// Returns the folder with the programs, all of them present.
 pub(super) fn programs() -> Result<PathBuf> {
@@ -65,7 +67,7 @@ pub(super) fn programs() -> Result<PathBuf> {
 }
 
 /// Makes a cluster's folder and marks it as in use for as long as the returned file is open.
-pub(super) fn new_folder() -> Result<(TempDir, File)> {
+pub(crate) fn new_folder() -> Result<(TempDir, File)> {
     let folder = tempfile::Builder::new().prefix(FOLDER_PREFIX).tempdir()?;
     // It gets its name when it is locked: a lock that can be had means that nobody is there.
     let unnamed = folder.path().join("lock.new");
@@ -76,7 +78,7 @@ pub(super) fn new_folder() -> Result<(TempDir, File)> {
 }
 
 /// Removes the folders of tests that were killed; their programs are gone already.
-pub(super) fn remove_leftovers() -> io::Result<()> {
+pub(crate) fn remove_leftovers() -> io::Result<()> {
     for entry in fs::read_dir(std::env::temp_dir())? {
         let entry = entry?;
         if !entry
@@ -123,7 +125,7 @@ pub(super) fn free_port() -> io::Result<u16> {
         .port())
 }
 
-pub(super) fn etcd(programs: &Path, folder: &Path) -> Command {
+pub(crate) fn etcd(programs: &Path, folder: &Path) -> Command {
     let mut command = Command::new(programs.join("etcd"));
     command
         .current_dir(folder)
@@ -166,7 +168,7 @@ pub(super) fn kube_apiserver(programs: &Path, folder: &Path, port: u16, etcd: &s
 /// Returns the authority that signed the API server's certificate, once the server has written it.
 ///
 /// The file holds the server's own certificate, then the authority's.
-pub(super) fn authority(folder: &Path) -> io::Result<Option<String>> {
+pub(crate) fn authority(folder: &Path) -> io::Result<Option<String>> {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     let chain = match fs::read_to_string(folder.join(CERTIFICATE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

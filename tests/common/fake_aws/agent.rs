@@ -15,7 +15,7 @@
 //! It takes any key id, where EKS's are forty hexadecimal digits. The session's tags are not on it.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, State as Shared};
@@ -56,9 +56,9 @@ struct Node {
 }
 
 impl Agent {
-    pub(super) async fn start(world: World, cluster: Place) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
-        let listener = listener.expect("there is a free port");
+    pub(super) async fn start(world: World, cluster: Place, address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.expect("the address is there, and free");
         let address = listener.local_addr();
         let address = address.expect("a bound socket has an address");
         let switches = Switches::default();
