@@ -20,8 +20,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::policy::document::Document;
 use crate::api;
+use crate::policy::document::Document;
 
 /// Nothing would change.
 const UNCHANGED: u8 = 0;

@@ -73,12 +73,7 @@ pub(super) struct Reviews {
     )]
     webhook_service: String,
     /// A further name or address by which the API server calls; several.
-    #[arg(
-        long,
-        env = "WEBHOOK_NAME",
-        value_name = "NAME",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "WEBHOOK_NAME", value_name = "NAME", value_delimiter = ',')]
     webhook_name: Vec<String>,
     /// The name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration that
     /// call: the authority of the certificate is kept in both.

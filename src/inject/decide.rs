@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, NodeSelectorTerm, Pod, PodSpec};
 
 use super::options::{self, Options};
 use super::sidecar::{self, Settings, UTILITY_PORT};
@@ -102,6 +102,12 @@ pub enum Denial {
         /// The container.
         container: String,
     },
+    /// Its only container has the sidecar's name.
+    #[error(
+        "the name {} is the signing proxy's own: give the pod's container another",
+        sidecar::NAME
+    )]
+    NoContainer,
     /// There is no port left.
     #[error("the pod leaves no port for the signing proxy")]
     NoPort,
@@ -158,6 +164,9 @@ pub fn decide(
     if spec.host_network == Some(true) {
         return Err(Denial::HostNetwork);
     }
+    if spec.containers.iter().all(|it| it.name == sidecar::NAME) {
+        return Err(Denial::NoContainer);
+    }
     let placed = place(&options, domains, &spec)?;
     let used = ports(&spec);
     let is_free = |port: &u16| {
@@ -176,10 +185,28 @@ pub fn decide(
 }
 
 fn is_windows(spec: &PodSpec) -> bool {
+    const OS: &str = "kubernetes.io/os";
     let selected = spec.node_selector.iter().flatten();
-    let mut selected = selected.filter(|(name, _)| *name == "kubernetes.io/os");
+    let mut selected = selected.filter(|(name, _)| *name == OS);
+    let affinity = spec.affinity.as_ref();
+    let affinity = affinity.and_then(|it| it.node_affinity.as_ref());
+    let required = affinity.and_then(|it| {
+        it.required_during_scheduling_ignored_during_execution
+            .as_ref()
+    });
+    let terms = required.map(|it| it.node_selector_terms.as_slice());
+    let terms = terms.unwrap_or_default();
+    // One of the terms has to hold, and all of a term.
+    let needs_windows = |term: &NodeSelectorTerm| {
+        let mut needs = term.match_expressions.iter().flatten();
+        needs.any(|it| {
+            let values = it.values.as_deref().unwrap_or_default();
+            it.key == OS && it.operator == "In" && values == ["windows"]
+        })
+    };
     selected.any(|(_, os)| os == "windows")
         || spec.os.as_ref().is_some_and(|it| it.name == "windows")
+        || !terms.is_empty() && terms.iter().all(needs_windows)
 }
 
 /// Gives each domain its port: the pod's, or the admin's, or the next one that is free.
@@ -248,6 +275,8 @@ fn ports(spec: &PodSpec) -> Vec<(u16, String)> {
     let own = own.filter(|it| it.name != sidecar::NAME);
     own.flat_map(|container| {
         let ports = container.ports.iter().flatten();
+        let of_tcp = |it: &str| it.is_empty() || it == "TCP";
+        let ports = ports.filter(move |it| it.protocol.as_deref().is_none_or(of_tcp));
         ports.filter_map(|it| {
             Some((
                 u16::try_from(it.container_port).ok()?,

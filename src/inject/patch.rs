@@ -132,7 +132,9 @@ fn tell(
             .filter(|(_, it)| it.name != NAME)
         {
             let has = |name: &str| container.env.iter().flatten().any(|it| it.name == name);
-            let missing = injection.environment.iter().filter(|(name, _)| !has(name));
+            // In front, since the container's own variables may refer to them; the last is added first.
+            let all = injection.environment.iter().rev();
+            let missing = all.filter(|(name, _)| !has(name));
             let mut is_empty = container.env.as_ref().is_none_or(Vec::is_empty);
             for (name, value) in missing {
                 let variable = serde_json::to_value(EnvVar {
@@ -143,7 +145,7 @@ fn tell(
                 changes.push(if is_empty {
                     add(&path(&[&list, &at, &"env"]), json!([variable]))
                 } else {
-                    add(&path(&[&list, &at, &"env", &"-"]), variable)
+                    add(&path(&[&list, &at, &"env", &0]), variable)
                 });
                 is_empty = false;
             }

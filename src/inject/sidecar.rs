@@ -44,10 +44,10 @@ const IDENTITY: [&str; 7] = [
     "AWS_WEB_IDENTITY_TOKEN_FILE",
 ];
 
-/// Where EKS mounts the tokens, IRSA's and Pod Identity's.
+/// Those of them that name a file, which has to be mounted.
 const TOKENS: [&str; 2] = [
-    "/var/run/secrets/eks.amazonaws.com/serviceaccount",
-    "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
 ];
 
 /// What the admin says of every sidecar.
@@ -71,7 +71,8 @@ pub fn container(
     settings: &Settings,
 ) -> Container {
     let spec = pod.spec.as_ref();
-    let resources = resources(placed);
+    let of_pod = spec.and_then(|it| it.resources.as_ref());
+    let resources = resources(placed, of_pod.is_some());
     let (environment, mounts) = identity(spec);
     let mut environment: Vec<EnvVar> = environment;
     let told = |name: &str, value: &str| EnvVar {
@@ -99,11 +100,14 @@ pub fn container(
     environment.push(field("PROXY_POD_IP", "status.podIP"));
     environment.push(field("PROXY_HOST_IP", "status.hostIP"));
     let is_native = options.is_native;
+    let limit = |it: &ResourceRequirements| bytes(&it.limits.as_ref()?.get("memory")?.0);
+    let memory = limit(&resources).unwrap_or(MEMORY);
+    let memory = of_pod.and_then(limit).map_or(memory, |it| it.min(memory));
     Container {
         name: NAME.to_owned(),
         image: Some(settings.image.clone()),
         command: Some(vec![PROGRAM.to_owned()]),
-        args: Some(arguments(options, placed, utility, &resources, settings)),
+        args: Some(arguments(options, placed, utility, memory, settings)),
         env: Some(environment),
         ports: Some(vec![ContainerPort {
             name: Some("os-proxy-admin".to_owned()),
@@ -111,7 +115,7 @@ pub fn container(
             protocol: Some("TCP".to_owned()),
             ..ContainerPort::default()
         }]),
-        resources: Some(resources),
+        resources: (resources != ResourceRequirements::default()).then_some(resources),
         restart_policy: is_native.then(|| "Always".to_owned()),
         security_context: Some(security_context(spec)),
         // The pod's own containers start once the proxy has asked for credentials.
@@ -134,7 +138,7 @@ fn arguments(
     options: &Options,
     placed: &[Placed],
     utility: u16,
-    resources: &ResourceRequirements,
+    memory: u64,
     settings: &Settings,
 ) -> Vec<String> {
     let mut arguments = Vec::new();
@@ -154,9 +158,6 @@ fn arguments(
     say("service", "es".to_owned());
     // Kubelets ask the pod's address; nothing is signed there.
     say("utility-port", format!("0.0.0.0:{utility}"));
-    let limits = resources.limits.as_ref();
-    let memory = limits.and_then(|it| it.get("memory"));
-    let memory = memory.and_then(|it| bytes(&it.0)).unwrap_or(MEMORY);
     let budget = memory.saturating_sub(OWN_MEMORY).max(4 << 20);
     say("body-budget", budget.to_string());
     say("body-limit", LARGEST_BODY.min(budget / 4 * 3).to_string());
@@ -182,7 +183,11 @@ fn arguments(
 }
 
 /// The domains' requests and limits where one says any: the first that does. Quotas ask for all four.
-fn resources(placed: &[Placed]) -> ResourceRequirements {
+/// Where the pod says them for all of its containers together, the sidecar shares in those.
+fn resources(placed: &[Placed], of_pod: bool) -> ResourceRequirements {
+    if of_pod {
+        return ResourceRequirements::default();
+    }
     let quantity = |text: &str| Quantity(text.to_owned());
     let own = placed.iter().find_map(|it| it.settings.resources.clone());
     let mut resources = own.unwrap_or_default();
@@ -259,21 +264,26 @@ fn identity(spec: Option<&PodSpec>) -> (Vec<EnvVar>, Vec<VolumeMount>) {
     let Some(told) = others.find(is_told) else {
         return Default::default();
     };
-    let mut environment: Vec<EnvVar> = told
-        .env
-        .iter()
-        .flatten()
-        .filter(|it| IDENTITY.contains(&it.name.as_str()))
-        .cloned()
-        .collect();
-    environment.sort_by(|a, b| a.name.cmp(&b.name));
-    environment.dedup_by(|a, b| a.name == b.name);
+    // Of two of one name the last is the container's.
+    let all = told.env.iter().flatten();
+    let all = all.filter(|it| IDENTITY.contains(&it.name.as_str()));
+    let environment: BTreeMap<&str, &EnvVar> = all.map(|it| (it.name.as_str(), it)).collect();
+    let files = TOKENS.iter().filter_map(|it| environment.get(it));
+    let files: Vec<&str> = files.filter_map(|it| it.value.as_deref()).collect();
+    let is_below = |mount: &VolumeMount| {
+        let folder = mount.mount_path.trim_end_matches('/');
+        let mut files = files.iter();
+        files.any(|it| {
+            it.strip_prefix(folder)
+                .is_some_and(|rest| rest.starts_with('/'))
+        })
+    };
     let has_volume = |name: &str| spec.volumes.iter().flatten().any(|it| it.name == name);
     let mounts = told.volume_mounts.iter().flatten();
     let mut mounts: Vec<VolumeMount> = mounts
-        .filter(|it| TOKENS.contains(&it.mount_path.trim_end_matches('/')) && has_volume(&it.name))
+        .filter(|it| is_below(it) && has_volume(&it.name))
         .cloned()
         .collect();
     mounts.sort_by(|a, b| a.mount_path.cmp(&b.mount_path));
-    (environment, mounts)
+    (environment.into_values().cloned().collect(), mounts)
 }

@@ -268,12 +268,15 @@ impl Keeper {
             stale.into_iter().map(change).collect::<Vec<_>>()
         };
         let mutating = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
-        let context = format!("failed to name the authority in MutatingWebhookConfiguration {name}");
+        let context =
+            format!("failed to name the authority in MutatingWebhookConfiguration {name}");
         let found = mutating.get(name).await.map_err(said(&context))?;
         let hooks = found.webhooks.iter().flatten().enumerate();
         let hooks = hooks.filter(|(_, it)| stale(&it.client_config));
         let hooks = changes(hooks.map(|(at, _)| at).collect());
-        write(&mutating, &found, hooks).await.map_err(said(&context))?;
+        write(&mutating, &found, hooks)
+            .await
+            .map_err(said(&context))?;
 
         let validating = Api::<ValidatingWebhookConfiguration>::all(self.client.clone());
         let context =
@@ -282,7 +285,9 @@ impl Keeper {
         let hooks = found.webhooks.iter().flatten().enumerate();
         let hooks = hooks.filter(|(_, it)| stale(&it.client_config));
         let hooks = changes(hooks.map(|(at, _)| at).collect());
-        write(&validating, &found, hooks).await.map_err(said(&context))
+        write(&validating, &found, hooks)
+            .await
+            .map_err(said(&context))
     }
 }
 

@@ -99,7 +99,9 @@ fn warnings(pod: &Pod, namespace: &str, injection: &Injection, stores: &Stores) 
     let spec = pod.spec.as_ref();
     let account = spec.and_then(|it| it.service_account_name.as_deref());
     let account = account.filter(|it| !it.is_empty()).unwrap_or("default");
-    let found = stores.accounts.get(&ObjectRef::new(account).within(namespace));
+    let found = stores
+        .accounts
+        .get(&ObjectRef::new(account).within(namespace));
     let role = found.and_then(|it| it.annotations().get(ROLE_ANNOTATION).cloned());
     let grants = stores.grants.state();
     let grants = || grants.iter().filter_map(|it| it.0.as_ref().ok());

@@ -109,7 +109,9 @@ async fn connection(
         async move { Ok::<_, Infallible>(server.respond(request).await) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {

@@ -263,7 +263,7 @@ impl Inner {
             .split(',')
             .map(str::trim)
             .collect();
-        let mut patch = vec![told.volume(pod)];
+        let mut patch: Vec<Value> = told.volume(pod).into_iter().collect();
         for list in ["containers", "initContainers"] {
             let Some(containers) = pod["spec"][list].as_array() else {
                 continue;
@@ -341,14 +341,16 @@ impl Inner {
 }
 
 impl Told {
-    fn volume(&self, pod: &Value) -> Value {
-        let has_some = pod["spec"]["volumes"]
-            .as_array()
-            .is_some_and(|it| !it.is_empty());
-        if has_some {
-            json!({"op": "add", "path": "/spec/volumes/0", "value": self.volume})
+    /// Adds the volume, unless an earlier review did.
+    fn volume(&self, pod: &Value) -> Option<Value> {
+        let volumes = pod["spec"]["volumes"].as_array();
+        let volumes = volumes.map(Vec::as_slice).unwrap_or_default();
+        if volumes.iter().any(|it| it["name"] == self.volume["name"]) {
+            None
+        } else if volumes.is_empty() {
+            Some(json!({"op": "add", "path": "/spec/volumes", "value": [self.volume]}))
         } else {
-            json!({"op": "add", "path": "/spec/volumes", "value": [self.volume]})
+            Some(json!({"op": "add", "path": "/spec/volumes/0", "value": self.volume}))
         }
     }
 
