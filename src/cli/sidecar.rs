@@ -4,6 +4,7 @@ use crate::inject::sidecar::Settings;
 
 /// What every sidecar is like, whatever a pod asks for.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// The image of the signing proxy, by digest: this program's own.
     #[arg(long, env = "PROXY_IMAGE", value_name = "IMAGE@sha256:DIGEST", value_parser = image)]

@@ -109,26 +109,27 @@ async fn a_sidecar_knows_who_the_pod_is_when_the_other_is_asked_once() {
     .await;
 }
 
-/// An old one drops what makes a sidecar native; where ours is asked again after it, it is put right.
+/// An old one drops what makes a sidecar native; where ours is the later, it is put right.
 #[tokio::test]
-async fn a_sidecar_stays_native_before_a_webhook_that_knows_none() {
+async fn a_sidecar_stays_native_after_a_webhook_that_knows_none() {
     pods_are_told(
-        "zzz-pod-identity-webhook",
+        "aaa-pod-identity-webhook",
         Options::default().drops_restart_policy(),
     )
     .await;
 }
 
-/// Where nobody is asked after it, the pod would hang: the API server refuses it, and the other kind of
+/// Where the other has the last word, the pod would hang: the API server refuses it, and the other kind of
 /// sidecar is a way out.
 #[tokio::test]
 async fn a_sidecar_that_would_never_end_is_not_made() {
     let hook = Hook::start(&[]).await;
-    let options = Options::default().name("aaa-pod-identity-webhook");
+    let options = Options::default().name("zzz-pod-identity-webhook");
     let other = PodIdentityWebhook::install(hook.client(), options.drops_restart_policy()).await;
     hook.namespace("identified").await;
     other.associate("identified", "default");
     let mut pod = asking("native", "logs");
+    pod["spec"]["serviceAccountName"] = json!("default");
     let refused = hook.create(Some("identified"), &pod).await.unwrap_err();
     assert!(
         refused.contains("without restartPolicy=Always"),
