@@ -2,6 +2,7 @@
 
 mod cluster;
 mod explain;
+mod grants;
 mod import;
 mod lint;
 mod live;
@@ -13,12 +14,13 @@ mod sidecar;
 mod source;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::api;
 use crate::policy::document::Document;
@@ -112,6 +114,8 @@ enum Command {
     ///
     /// Exit code: 0 the manifests are written, 1 an input cannot be used.
     Import(import::Args),
+    /// List the grants of a namespace, who each is for, and whether it is in force.
+    Grants(grants::Args),
     /// Sign the requests of clients on this machine, and forward them to a domain.
     ///
     /// Any OpenSearch client works unsigned through it. Credentials come from the SDK's default
@@ -151,15 +155,55 @@ fn assignment(text: &str) -> Result<(String, PathBuf), String> {
 ///
 /// Gives the program's exit code: clap's own, 2, says here that something would change.
 pub fn parse() -> Result<Cli, ExitCode> {
-    read()
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let is_plugin = words.first().is_some_and(is_plugin);
+    if is_plugin {
+        of_cluster(&mut words);
+    }
+    let mut command = Cli::command();
+    if is_plugin {
+        command = command.bin_name("kubectl opensearch-access");
+    }
+    let read = command.try_get_matches_from(words);
+    let read = read.and_then(|it| Cli::from_arg_matches(&it));
+    read.map_err(|error| told(&error))
+}
+
+/// Tells whether kubectl runs the program, as its plugin.
+fn is_plugin(program: &OsString) -> bool {
+    let name = Path::new(program).file_name();
+    name.is_some_and(|it| it.to_string_lossy().starts_with("kubectl-"))
+}
+
+/// Has a plugin's command be about the cluster where it says nothing else: that is what kubectl is about.
+fn of_cluster(words: &mut Vec<OsString>) {
+    let text: Vec<_> = words.iter().map(|it| it.to_string_lossy()).collect();
+    let asks = text.iter().any(|it| it == "plan" || it == "explain");
+    let others = [
+        "-f",
+        "--filename",
+        "--cluster",
+        "--policy",
+        "--domain-name",
+        "-h",
+        "--help",
+    ];
+    let has = |word: &str| {
+        others
+            .iter()
+            .any(|it| word == *it || word.starts_with(&format!("{it}=")))
+    };
+    if asks && !text.iter().any(|it| has(it)) {
+        words.push("--cluster".into());
+    }
 }
 
 /// Reads the command line of the program that is the proxy alone, runs it, and gives the exit code.
 #[must_use]
 pub fn proxy_alone() -> ExitCode {
-    let run = match read() {
+    let run = match ProxyAlone::try_parse() {
         Ok(ProxyAlone { args }) => proxy::run(args),
-        Err(code) => return code,
+        Err(error) => return told(&error),
     };
     run.unwrap_or_else(failed)
 }
@@ -170,15 +214,14 @@ pub fn failed(error: anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn read<T: Parser>() -> Result<T, ExitCode> {
-    T::try_parse().map_err(|error| {
-        let asked = if error.use_stderr() {
-            FAILED
-        } else {
-            UNCHANGED
-        };
-        error.print().map_or(ExitCode::FAILURE, |()| asked.into())
-    })
+/// Prints why the command line cannot be used, or the help that it asks for.
+fn told(error: &clap::Error) -> ExitCode {
+    let asked = if error.use_stderr() {
+        FAILED
+    } else {
+        UNCHANGED
+    };
+    error.print().map_or(ExitCode::FAILURE, |()| asked.into())
 }
 
 /// Runs the subcommand, and gives the program's exit code.
@@ -192,6 +235,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => explain::run(*args),
         Command::Lint(args) => lint::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Grants(args) => grants::run(&args),
         Command::Proxy(args) => proxy::run(*args),
         Command::Crds(args) => crds(&args),
     }
@@ -256,9 +300,33 @@ fn crds(args: &CrdsArgs) -> anyhow::Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+
+    #[test]
+    fn a_plugin_is_about_the_cluster_unless_told_otherwise() {
+        let words = |line: &str| {
+            let mut words = line.split(' ').map(OsString::from).collect();
+            of_cluster(&mut words);
+            words.join(&OsString::from(" "))
+        };
+        assert!(is_plugin(&"/usr/bin/kubectl-opensearch_access".into()));
+        assert!(!is_plugin(&"opensearch-access".into()));
+        for (line, expected) in [
+            ("kubectl-x explain", "kubectl-x explain --cluster"),
+            (
+                "kubectl-x plan --domain a",
+                "kubectl-x plan --domain a --cluster",
+            ),
+            ("kubectl-x plan -f a", "kubectl-x plan -f a"),
+            (
+                "kubectl-x explain --policy=a",
+                "kubectl-x explain --policy=a",
+            ),
+            ("kubectl-x grants -A", "kubectl-x grants -A"),
+        ] {
+            assert_eq!(words(line), expected);
+        }
+    }
 
     #[test]
     fn the_command_line_is_sound() {

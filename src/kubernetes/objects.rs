@@ -92,6 +92,33 @@ pub async fn read(client: &Client) -> Result<Objects, Error> {
     Ok(found)
 }
 
+/// Reads the grants of a namespace, or of all.
+///
+/// # Errors
+///
+/// Fails where they cannot be listed, or one cannot be read.
+pub async fn grants(client: &Client, namespace: Option<&str>) -> Result<Vec<DomainAccess>, Error> {
+    let api = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let found = list_of::<DomainAccess>(&api, "list domainaccesses", "DomainAccess").await?;
+    found
+        .into_iter()
+        .map(|guarded| {
+            guarded.0.map_err(|invalid| Error::Failed {
+                doing: "read a DomainAccess",
+                message: format!(
+                    "{}/{}: {}",
+                    invalid.metadata.namespace.unwrap_or_default(),
+                    invalid.metadata.name.unwrap_or_default(),
+                    invalid.error
+                ),
+            })
+        })
+        .collect()
+}
+
 /// Reads the objects of a kind that define something.
 async fn define<K>(
     client: &Client,
@@ -134,7 +161,17 @@ async fn list<K>(
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let api: Api<DeserializeGuard<K>> = Api::all(client.clone());
+    list_of(&Api::all(client.clone()), doing, kind).await
+}
+
+async fn list_of<K>(
+    api: &Api<DeserializeGuard<K>>,
+    doing: &'static str,
+    kind: &'static str,
+) -> Result<Vec<DeserializeGuard<K>>, Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
     let everything = ListParams::default();
     let list = || api.list(&everything);
     // Right after its definition came, a kind is not served yet (HTTP 429).

@@ -3,9 +3,12 @@
 use std::fmt::Write;
 
 use anstyle::{AnsiColor, Color, Style};
+use kube::ResourceExt;
 
 use super::explain::{Answer, Matrix};
 use super::lint::{Placed, Report};
+use crate::api::access::{DomainAccess, Principal};
+use crate::api::condition::condition_type::READY;
 use crate::policy::fine_grained::{self, evaluate::Filters};
 use crate::policy::lint::Severity;
 use crate::policy::matrix::Row;
@@ -144,6 +147,76 @@ pub fn matrix(matrix: &Matrix) -> String {
         out += &columns(ROLE_COLUMNS, matrix.roles.iter().map(role_cells));
     }
     out
+}
+
+/// The names of the columns of the grants.
+const GRANT_COLUMNS: [&str; 9] = [
+    "NAMESPACE",
+    "NAME",
+    "DOMAIN",
+    "WHO",
+    "ACCESS",
+    "PATHS",
+    "READY",
+    "UNTIL",
+    "MESSAGE",
+];
+
+/// Renders grants in columns, as the controller sees each.
+#[must_use]
+pub fn grants(grants: &[DomainAccess]) -> String {
+    if grants.is_empty() {
+        return "no grants\n".to_owned();
+    }
+    columns(GRANT_COLUMNS, grants.iter().map(grant_cells))
+}
+
+fn grant_cells(grant: &DomainAccess) -> [Vec<String>; 9] {
+    let (spec, status) = (&grant.spec, grant.status.clone().unwrap_or_default());
+    let who = |it: &Principal| {
+        let role = it.iam_role.as_ref().map(|it| it.arn.clone());
+        let user = it.iam_user.as_ref().map(|it| it.arn.clone());
+        let service = it.service_account.as_ref();
+        let service = service.map(|it| format!("service account {}", it.name));
+        let account = it.account.as_ref();
+        let account = account.map(|it| format!("account {}", it.id));
+        let named = role.or(user).or(service).or(account);
+        named.unwrap_or_else(|| "anybody".to_owned())
+    };
+    let access = match spec.access {
+        Some(level) => vec![level.as_str().to_owned()],
+        None => spec
+            .actions
+            .iter()
+            .filter_map(|it| Some(serde_json::to_value(it).ok()?.as_str()?.to_owned()))
+            .collect(),
+    };
+    let mut conditions = status.conditions.iter();
+    let ready = conditions.find(|it| it.type_ == READY);
+    // What was said of an older spec is not said of this one.
+    let generation = grant.metadata.generation;
+    let ready = ready.filter(|it| it.observed_generation == generation);
+    let (is_ready, message) = match ready {
+        Some(it) if it.status == "True" => ("True".to_owned(), String::new()),
+        Some(it) => (format!("{} ({})", it.status, it.reason), it.message.clone()),
+        None => (
+            "Unknown".to_owned(),
+            "the controller has not looked yet".to_owned(),
+        ),
+    };
+    let until = status.expires_at.or_else(|| spec.expires_at.clone());
+    let until = until.map(|it| it.0.to_string());
+    [
+        grant.namespace().into_iter().collect(),
+        vec![grant.name_any()],
+        vec![spec.domain_ref.name.clone()],
+        spec.principals.iter().map(who).collect(),
+        access,
+        spec.paths.clone(),
+        vec![is_ready],
+        until.into_iter().collect(),
+        vec![message],
+    ]
 }
 
 /// Renders lines in columns.
