@@ -178,9 +178,6 @@ impl Budget {
     ///
     /// Refuses what is too large, too slow, broken, or has no room.
     pub async fn hold(&self, body: &mut Incoming, length: Option<u64>) -> Result<Held, Refusal> {
-        if body.is_end_stream() {
-            return Ok(Held::empty());
-        }
         if length.is_some_and(|length| length > self.limit) {
             return Err(Refusal::TooLarge(self.limit));
         }
@@ -304,12 +301,14 @@ pub struct Held {
 }
 
 impl Held {
-    fn empty() -> Self {
+    /// Returns what a request without a body has.
+    #[must_use]
+    pub fn empty() -> Self {
         Self {
             payload: Payload::of(b""),
             length: 0,
-            pieces: Arc::new([]),
-            _room: Arc::new([]),
+            pieces: Arc::default(),
+            _room: Arc::default(),
         }
     }
 

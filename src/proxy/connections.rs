@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
@@ -24,6 +26,7 @@ use tokio::time::timeout;
 use tower::Service;
 
 use super::body::Outgoing;
+use super::pace::{SMALL, gathered};
 use super::upstream::{Upstream, reachable};
 use crate::aws::error::causes;
 
@@ -40,7 +43,7 @@ const LARGEST: usize = 64 << 10;
 /// The most connections that are kept for later.
 const KEPT: usize = 256;
 
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Stream = Gathering<MaybeHttpsStream<TokioIo<TcpStream>>>;
 
 /// Why a request got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +153,7 @@ impl Connections {
             let stream = stream.map_err(|error| Error::Unreachable(causes(&*error)))?;
             let shaken = http1::Builder::new()
                 .max_buf_size(LARGEST)
-                .handshake(stream)
+                .handshake(Gathering(stream))
                 .await;
             shaken.map_err(|error| Error::Unreachable(causes(&error)))
         };
@@ -201,6 +204,54 @@ impl fmt::Debug for Connections {
     }
 }
 
+/// A connection to which small pieces are written as one.
+struct Gathering<S>(S);
+
+impl<S: Read + Unpin> Read for Gathering<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(context, buffer)
+    }
+}
+
+impl<S: Write + Unpin> Write for Gathering<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.get_mut().0);
+        let mut room = [0; SMALL];
+        match gathered(buffers, &mut room) {
+            Some(bytes) => stream.poll_write(context, bytes),
+            None => stream.poll_write_vectored(context, buffers),
+        }
+    }
+}
+
 /// A connection, and what moves its bytes.
 struct Link {
     sender: SendRequest<Outgoing>,
@@ -226,7 +277,9 @@ impl Link {
     }
 
     fn may_be_kept(&self) -> bool {
-        self.used.elapsed() < IDLE && self.opened.elapsed() < LIFE
+        let now = Instant::now();
+        let since = |then| now.saturating_duration_since(then);
+        since(self.used) < IDLE && since(self.opened) < LIFE
     }
 }
 

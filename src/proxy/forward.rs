@@ -145,7 +145,7 @@ impl Route {
             Err(refusal) => {
                 // Who waits to be told to send has not sent it, and reading would tell him to.
                 if !asks_first {
-                    drain(&mut body, UNWANTED.0, UNWANTED.1).await;
+                    Box::pin(drain(&mut body, UNWANTED.0, UNWANTED.1)).await;
                 }
                 return Err(refusal);
             }
@@ -188,9 +188,7 @@ impl Route {
             };
             // What is put right is so for those who come after, too.
             if !is_second
-                && self
-                    .is_mended(&cause, differs().is_some(), &keys, now)
-                    .await
+                && Box::pin(self.is_mended(&cause, differs().is_some(), &keys, now)).await
                 && may_repeat
                 && is_told
             {
@@ -223,7 +221,12 @@ impl Route {
             }
             return Ok((head, None));
         }
-        let content = self.shared.budget.hold(body, head.length).await?;
+        // What few requests need is apart: what all of them carry is moved time and again.
+        let content = if body.is_end_stream() {
+            Content::empty()
+        } else {
+            Box::pin(self.shared.budget.hold(body, head.length)).await?
+        };
         Ok((head, Some(content)))
     }
 

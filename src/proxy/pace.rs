@@ -197,6 +197,28 @@ impl<B: Body + Unpin> Body for Paced<B> {
     }
 }
 
+/// The most that is put together before it is written: to the kernel, several pieces cost more than
+/// copying so little.
+pub(super) const SMALL: usize = 1 << 10;
+
+/// Returns what is to be written as one piece, if it is one or small.
+pub(super) fn gathered<'a>(
+    buffers: &'a [io::IoSlice<'_>],
+    room: &'a mut [u8; SMALL],
+) -> Option<&'a [u8]> {
+    let mut filled = buffers.iter().filter(|it| !it.is_empty());
+    let (first, second) = (filled.next()?, filled.next());
+    if second.is_none() {
+        return Some(first);
+    }
+    let mut end = 0;
+    for piece in buffers {
+        room.get_mut(end..end + piece.len())?.copy_from_slice(piece);
+        end += piece.len();
+    }
+    room.get(..end)
+}
+
 /// A connection of which it is known whether the other side takes what is written.
 ///
 /// It is the one below the encryption, which takes more than it can pass on.
@@ -247,7 +269,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.stream).poll_write_vectored(context, buffers);
+        let stream = Pin::new(&mut this.stream);
+        let mut room = [0; SMALL];
+        let polled = match gathered(buffers, &mut room) {
+            Some(bytes) => stream.poll_write(context, bytes),
+            None => stream.poll_write_vectored(context, buffers),
+        };
         this.noted(polled)
     }
 
