@@ -1,8 +1,7 @@
 //! The signature.
 
 use std::fmt;
-use std::sync::LazyLock;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use aws_lc_rs::{digest, hmac};
 use jiff::Timestamp;
