@@ -220,6 +220,7 @@ where
     let mut is_ending = false;
     loop {
         tokio::select! {
+            biased;
             ended = connection.as_mut() => return Ok(ended?),
             _ = phase.wait_for(|it| *it == Phase::Ending), if !is_ending => {
                 is_ending = true;
