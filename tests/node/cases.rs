@@ -256,6 +256,25 @@ pub(crate) async fn a_sidecar_that_is_killed_under_load_comes_back(teams: Arc<Te
     let lost = said.lines().filter(|it| !it.ends_with(" 201")).count();
     let sent = said.lines().count();
     println!("    {lost} of {sent} requests failed around the kill");
+    println!("{:?}", container(&pod, SIDECAR));
+    println!(
+        "{}",
+        teams
+            .eks
+            .node
+            .kubectl_prints(&[
+                "get",
+                "events",
+                "-n",
+                "shop",
+                "-o",
+                "custom-columns=T:.lastTimestamp,O:.involvedObject.name,R:.reason,M:.message",
+                "--sort-by=.lastTimestamp"
+            ])
+            .await
+    );
+    println!("{}", teams.logs("shop", &name(&pod), SIDECAR).await);
+    println!("{said}");
     assert!(
         said.lines().rev().take(5).all(|it| it.ends_with(" 201")),
         "{said}"
@@ -301,7 +320,7 @@ pub(crate) async fn the_image_is_the_same_whenever_it_is_assembled(teams: Arc<Te
         assert!(names.contains(name), "{name} is not in {names:?}");
     }
     // What only tests and builds need is in no image.
-    for name in ["rcgen", "proptest", "syn", "cc"] {
+    for name in ["criterion", "proptest", "syn", "cc"] {
         assert!(!names.contains(name), "{name}");
     }
 }
