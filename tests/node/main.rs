@@ -25,6 +25,7 @@ mod common {
 }
 
 mod cases;
+mod outside;
 mod teams;
 mod watch;
 
@@ -37,7 +38,7 @@ use std::time::Instant;
 
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
-use common::node::namespaces::{Entered, enter};
+use common::node::namespaces::{Entered, INSIDE, enter};
 use teams::Teams;
 
 type Case = (
@@ -66,21 +67,38 @@ const TOGETHER: [Case; 7] = cases![
 /// Those that change the node for all others, one after another.
 const APART: [Case; 1] = cases![a_drained_node_loses_no_request];
 
+/// The one that kills a node from outside, with what runs on it.
+const OUTSIDE: &str = "nothing_is_left_of_a_node_whose_program_is_killed";
+
+/// Has the program hold a node, for [`OUTSIDE`].
+const HOLD: &str = "--hold";
+
 fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let asked = Asked::read(&arguments);
+    let on_node = asked.chosen(&TOGETHER).chain(asked.chosen(&APART));
+    let names: Vec<&str> = on_node.map(|(name, _)| *name).collect();
+    let outside = asked.wants(OUTSIDE);
     if asked.only_list {
-        for (name, _) in asked.chosen(&TOGETHER).chain(asked.chosen(&APART)) {
+        for name in names.iter().chain(outside.then_some(&OUTSIDE)) {
             println!("{name}: test");
         }
         return ExitCode::SUCCESS;
     }
-    if asked.chosen(&TOGETHER).chain(asked.chosen(&APART)).count() == 0 {
+    let is_inside = arguments.first().is_some_and(|it| it == INSIDE);
+    if !is_inside && outside && !asked.hold {
+        println!("\nrunning 1 test");
+        // A panic ends the program, and is the failure.
+        outside::nothing_is_left();
+        println!("test {OUTSIDE} ... ok");
+    }
+    if names.is_empty() && !asked.hold {
         println!("\nrunning 0 tests\n");
         return ExitCode::SUCCESS;
     }
     match enter(&mut arguments).expect("namespaces can be had") {
         Entered::Ended(code) => code,
+        Entered::Inside(folder) if asked.hold => outside::hold(&folder),
         Entered::Inside(folder) => run(&folder, &asked),
     }
 }
@@ -92,6 +110,7 @@ struct Asked {
     skipped: Vec<String>,
     exact: bool,
     only_list: bool,
+    hold: bool,
 }
 
 impl Asked {
@@ -102,6 +121,7 @@ impl Asked {
             match argument.as_ref() {
                 "--list" => asked.only_list = true,
                 "--exact" => asked.exact = true,
+                HOLD => asked.hold = true,
                 "--skip" => asked.skipped.extend(arguments.next().map(Into::into)),
                 // It comes with what it is worth.
                 "--inside" | "--test-threads" | "--format" | "--color" => drop(arguments.next()),
@@ -112,18 +132,20 @@ impl Asked {
         asked
     }
 
-    fn chosen<'a>(&self, cases: &'a [Case]) -> impl Iterator<Item = &'a Case> {
-        let fits = |name: &str, asked: &String| {
+    fn wants(&self, name: &str) -> bool {
+        let fits = |asked: &String| {
             if self.exact {
                 name == asked
             } else {
                 name.contains(asked.as_str())
             }
         };
-        cases.iter().filter(move |(name, _)| {
-            let wanted = self.names.is_empty() || self.names.iter().any(|it| fits(name, it));
-            wanted && !self.skipped.iter().any(|it| fits(name, it))
-        })
+        let wanted = self.names.is_empty() || self.names.iter().any(fits);
+        wanted && !self.skipped.iter().any(fits)
+    }
+
+    fn chosen<'a>(&self, cases: &'a [Case]) -> impl Iterator<Item = &'a Case> {
+        cases.iter().filter(|(name, _)| self.wants(name))
     }
 }
 

@@ -7,8 +7,12 @@
 //! # Guarantees
 //!
 //! When the outer program ends, however it does, every process of the namespaces is gone, and with them
-//! their mounts and devices. The folder is removed then, or by the next start; so are control groups,
-//! which have no namespace here.
+//! their mounts and devices. The folder is removed then, or by the next start.
+//!
+//! # Caveats
+//!
+//! Control groups have no namespace here. Those of containers are removed at the end; of a program that
+//! is killed they stay, without processes.
 
 use std::ffi::OsString;
 use std::fs;
@@ -24,7 +28,7 @@ use super::super::process::mortal;
 use super::programs;
 
 /// The argument by which the program knows that it is inside, with the folder after it.
-const INSIDE: &str = "--inside";
+pub(crate) const INSIDE: &str = "--inside";
 
 /// What is written by programs that cannot be told where to: empty inside, and gone with it.
 const SCRATCH: [&str; 3] = ["/run", "/var/lib", "/var/log"];
