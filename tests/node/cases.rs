@@ -268,8 +268,8 @@ pub(crate) async fn a_sidecar_that_is_killed_under_load_comes_back(teams: Arc<Te
     assert!(said.lines().rev().take(5).all(is_stored), "{said}");
     // Without a sidecar connections are refused, and without its credentials it says so.
     let down = longest_pause(&teams.asked("shop-loader"));
-    let lost = said.lines().filter(|it| !is_stored(it)).count();
-    println!("    {lost} requests failed around the kill, in {down:?}");
+    let failures = said.lines().filter(|it| !is_stored(it)).count();
+    println!("    {failures} requests failed around the kill, in {down:?}");
     let log = teams.logs("shop", &name(&pod), SIDECAR).await;
     assert!(down < BACK_WITHIN, "{down:?}\n{said}\n{log}");
     let delete = [

@@ -105,11 +105,13 @@ fn main() -> ExitCode {
 
 /// What cargo passes to every test program, as far as it concerns this one.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an argument")]
 struct Asked {
     names: Vec<String>,
     skipped: Vec<String>,
     exact: bool,
     only_list: bool,
+    only_ignored: bool,
     hold: bool,
 }
 
@@ -121,6 +123,8 @@ impl Asked {
             match argument.as_ref() {
                 "--list" => asked.only_list = true,
                 "--exact" => asked.exact = true,
+                // There are none.
+                "--ignored" => asked.only_ignored = true,
                 HOLD => asked.hold = true,
                 "--skip" => asked.skipped.extend(arguments.next().map(Into::into)),
                 // It comes with what it is worth.
@@ -141,7 +145,7 @@ impl Asked {
             }
         };
         let wanted = self.names.is_empty() || self.names.iter().any(fits);
-        wanted && !self.skipped.iter().any(fits)
+        wanted && !self.only_ignored && !self.skipped.iter().any(fits)
     }
 
     fn chosen<'a>(&self, cases: &'a [Case]) -> impl Iterator<Item = &'a Case> {
@@ -175,6 +179,9 @@ async fn run_all(folder: &Path, asked: &Asked) -> ExitCode {
     let mut failed = all(together, &teams).await;
     for case in apart {
         failed += all(vec![case], &teams).await;
+    }
+    if failed > 0 {
+        println!("\n{}", teams.state().await);
     }
     let result = if failed == 0 { "ok" } else { "FAILED" };
     let seconds = began.elapsed().as_secs();

@@ -1,5 +1,6 @@
 //! The cluster with the operator, a domain, a team that was granted its indexes, and one that was not.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -10,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::common::gateway::{Passed, plain_client};
-use crate::common::node::eks::{Eks, LOGS, Way};
+use crate::common::node::eks::{Eks, LOGS, OPERATOR_NAMESPACE, Way};
 use crate::common::opensearch::{MASTER, USER};
 
 pub(crate) const DOMAIN: &str = include_str!("manifests/domain.yaml");
@@ -97,6 +98,23 @@ impl Teams {
     pub(crate) async fn count(&self, index: &str, query: &str) -> u64 {
         let counted = self.stored(&format!("/{index}/_count?q={query}")).await;
         counted["count"].as_u64().unwrap_or_default()
+    }
+
+    /// Returns what a person would look at first where a case has failed.
+    pub(crate) async fn state(&self) -> String {
+        let mut text = String::new();
+        let operator = "app.kubernetes.io/name=opensearch-access";
+        for look in [
+            "get pods -A -o wide".to_owned(),
+            "get events -A --sort-by=.metadata.creationTimestamp".to_owned(),
+            format!("logs -n {OPERATOR_NAMESPACE} -l {operator} --prefix --tail=20"),
+        ] {
+            let arguments: Vec<&str> = look.split(' ').collect();
+            let said = self.eks.node.kubectl(&arguments).await;
+            let said = String::from_utf8_lossy(&said.stdout);
+            writeln!(text, "--- kubectl {look}\n{said}").ok();
+        }
+        text
     }
 
     /// Returns the requests for an index that came to the domain.

@@ -20,7 +20,7 @@ pub(crate) async fn ask(
     body: &Value,
 ) -> (u16, Value) {
     let (client, host) = (tls_client(), gateway.endpoint());
-    ask_at(&client, &host, keys, region, method, path, body).await
+    ask_at(&client, host, keys, region, method, path, body).await
 }
 
 /// The same, of a gateway that may be another process's.

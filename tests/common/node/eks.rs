@@ -94,8 +94,8 @@ impl Eks {
         let search = Arc::new(search);
         node.import(&app).await?;
         node.import(&operator.tar).await?;
-        let named = format!("{}:test", image::OPERATOR);
-        node.tag(&named, &operator.reference()).await?;
+        let imported = format!("{}:test", image::OPERATOR);
+        node.tag(&imported, &operator.reference()).await?;
 
         let keys = Request::get("/openid/v1/jwks").body(Vec::new())?;
         let keys: Value = node.client().request(keys).await?;

@@ -54,6 +54,11 @@ pub(crate) fn enter(arguments: &mut Vec<OsString>) -> Result<Entered> {
         set_up_mounts(&folder)?;
         return Ok(Entered::Inside(folder));
     }
+    let is_root = fs::metadata("/proc/self")?.uid() == 0;
+    anyhow::ensure!(
+        is_root,
+        "a node needs root: network, mounts, control groups"
+    );
     setup::remove_leftovers()?;
     let (folder, _lock) = setup::new_folder()?;
     let mut command = Command::new("unshare");
