@@ -21,6 +21,10 @@ pub mod condition_type {
     pub const DEFINED: &str = "Defined";
     /// Requests cannot pass the grant's paths by; set, as `False`, only where they can.
     pub const PATHS_ENFORCED: &str = "PathsEnforced";
+    /// It is not `Ready` yet and may become so by itself: tools that wait, wait on. Set only while true.
+    pub const RECONCILING: &str = "Reconciling";
+    /// It does not become `Ready` unless somebody acts: tools that wait, give up. Set only while true.
+    pub const STALLED: &str = "Stalled";
 }
 
 /// Why a condition has its status.
@@ -143,6 +147,28 @@ impl Reason {
             Self::MappingRefused => "MappingRefused",
         }
     }
+
+    /// Tells whether what is missing may still come: by a later try, or by another object, which may
+    /// be applied in the same moment as this one.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        matches!(
+            self,
+            Self::Pending
+                | Self::DomainNotFound
+                | Self::PrincipalNotFound
+                | Self::ServiceAccountNotFound
+                | Self::RoleNotResolved
+                | Self::TrustNotProven
+                | Self::RoleNotFound
+                | Self::PrincipalUnknown
+                | Self::DomainProcessing
+                | Self::Conflicted
+                | Self::Throttled
+                | Self::StateUnavailable
+                | Self::Unavailable
+        )
+    }
 }
 
 /// What a condition says, before it is set on an object.
@@ -196,7 +222,19 @@ impl Statement {
 /// Kubernetes refuses a condition with a longer message.
 const MESSAGE_LIMIT: usize = 32 * 1024;
 
-/// Builds the conditions of an object from what is said now and what it carried before.
+/// Says to tools that wait for `Ready`, by the rules of kstatus, whether to.
+fn outlook(said: &[Statement]) -> Option<Statement> {
+    let ready = said.iter().find(|it| it.type_ == condition_type::READY)?;
+    let type_ = match ready.status {
+        Some(true) => return None,
+        _ if ready.reason.may_pass() => condition_type::RECONCILING,
+        _ => condition_type::STALLED,
+    };
+    Some(Statement::holds(type_, ready.reason, ready.message.clone()))
+}
+
+/// Builds the conditions of an object from what is said now and what it carried before, and those by
+/// which tools wait.
 ///
 /// `lastTransitionTime` moves only where the status changed; a condition that is not said any more
 /// is gone. Messages are cut at the API server's limit.
@@ -207,7 +245,9 @@ pub fn conditions(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
+    let outlook = outlook(&said);
     said.into_iter()
+        .chain(outlook)
         .map(|statement| {
             let status = match statement.status {
                 Some(true) => "True",
@@ -257,6 +297,31 @@ mod tests {
         assert_eq!(same[0].last_transition_time, Time(early));
         assert_eq!(same[0].observed_generation, Some(2));
         assert_eq!(other[0].last_transition_time, Time(late));
+    }
+
+    #[test]
+    fn who_waits_is_told_whether_to() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let outlook = |status, reason| {
+            let type_ = condition_type::READY;
+            let message = "x".into();
+            let said = Statement {
+                type_,
+                status,
+                reason,
+                message,
+            };
+            let all = conditions(&[], vec![said], Some(1), now);
+            let types = all
+                .iter()
+                .filter(|it| it.status == "True")
+                .map(|it| it.type_.clone());
+            types.collect::<Vec<_>>()
+        };
+        assert_eq!(outlook(Some(true), Reason::Reconciled), ["Ready"]);
+        assert_eq!(outlook(Some(false), Reason::Pending), ["Reconciling"]);
+        assert_eq!(outlook(None, Reason::PrincipalUnknown), ["Reconciling"]);
+        assert_eq!(outlook(Some(false), Reason::OverCeiling), ["Stalled"]);
     }
 
     #[test]

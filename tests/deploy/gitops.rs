@@ -1,0 +1,217 @@
+//! What GitOps tools make of our objects' health: Argo CD's script in Argo CD's Lua, and kstatus, by
+//! which Flux and Helm wait.
+
+use std::fs;
+
+use jiff::Timestamp;
+use opensearch_access::api::condition::{Reason, Statement, condition_type, conditions};
+use serde_json::{Value, json};
+
+use crate::render::{documents, kustomize, project, run, text};
+
+/// The kinds.
+const KINDS: [&str; 5] = [
+    "DomainAccess",
+    "DomainActionGroup",
+    "DomainRole",
+    "DomainTenant",
+    "OpenSearchDomain",
+];
+
+/// Returns an object of generation 2 with the status that the operator writes of it.
+fn object(ready: Option<(Option<bool>, Reason)>, observed: i64) -> Value {
+    let mut object = json!({
+        "apiVersion": "opensearch-access.io/v1alpha1",
+        "kind": "DomainAccess",
+        "metadata": {"name": "x", "namespace": "team-a", "generation": 2},
+        "spec": {"domainRef": {"name": "my-domain"}},
+    });
+    if let Some((status, reason)) = ready {
+        let message = "so \"it\" is\n".to_owned();
+        let said = |type_| Statement {
+            type_,
+            status,
+            reason,
+            message: message.clone(),
+        };
+        let said = vec![said(condition_type::READY), said(condition_type::ACCEPTED)];
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let said = conditions(&[], said, Some(observed), now);
+        object["status"] = json!({"observedGeneration": observed, "conditions": said});
+    }
+    object
+}
+
+/// Each object with what Argo CD and kstatus are to say of it.
+fn cases() -> Vec<(Value, &'static str, &'static str)> {
+    let of = |status, reason| object(Some((status, reason)), 2);
+    let mut deleted = of(Some(true), Reason::Reconciled);
+    deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    // A status in which this version could not parse the spec has conditions alone.
+    let mut unreadable = of(Some(false), Reason::InvalidSpec);
+    unreadable["status"]
+        .as_object_mut()
+        .unwrap()
+        .remove("observedGeneration");
+    vec![
+        (of(Some(true), Reason::Reconciled), "Healthy", "Current"),
+        (
+            of(Some(true), Reason::GrantedByOthers),
+            "Healthy",
+            "Current",
+        ),
+        (
+            object(Some((Some(true), Reason::Reconciled)), 1),
+            "Progressing",
+            "InProgress",
+        ),
+        (
+            object(Some((Some(false), Reason::OverCeiling)), 1),
+            "Progressing",
+            "InProgress",
+        ),
+        (
+            of(Some(false), Reason::Pending),
+            "Progressing",
+            "InProgress",
+        ),
+        (
+            of(Some(false), Reason::DomainProcessing),
+            "Progressing",
+            "InProgress",
+        ),
+        (
+            of(Some(false), Reason::DomainNotFound),
+            "Progressing",
+            "InProgress",
+        ),
+        (
+            of(None, Reason::PrincipalUnknown),
+            "Progressing",
+            "InProgress",
+        ),
+        (of(Some(false), Reason::OverCeiling), "Degraded", "Failed"),
+        (of(Some(false), Reason::NotPermitted), "Degraded", "Failed"),
+        (
+            of(Some(false), Reason::MassRevocationHeld),
+            "Degraded",
+            "Failed",
+        ),
+        (of(Some(false), Reason::Suspended), "Suspended", "Failed"),
+        (of(Some(false), Reason::Observed), "Suspended", "Failed"),
+        (unreadable, "Degraded", "Failed"),
+        (deleted, "Progressing", "Terminating"),
+    ]
+}
+
+/// Returns a value as Lua writes it.
+fn lua(value: &Value) -> String {
+    match value {
+        Value::Null => "nil".to_owned(),
+        Value::Array(items) => format!(
+            "{{{}}}",
+            items.iter().map(lua).collect::<Vec<_>>().join(", ")
+        ),
+        Value::Object(members) => {
+            let member =
+                |(name, value): (&String, &Value)| format!("[{}] = {}", json!(name), lua(value));
+            format!(
+                "{{{}}}",
+                members.iter().map(member).collect::<Vec<_>>().join(", ")
+            )
+        }
+        scalar => scalar.to_string(),
+    }
+}
+
+/// Returns the status and message of an object by a health script.
+fn health(script: &str, object: &Value) -> (String, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let program = format!(
+        "obj = {}\nlocal function health()\n{script}\nend\nlocal it = health()\nprint(it.status)\nprint(it.message)",
+        lua(object)
+    );
+    fs::write(file.path(), program).unwrap();
+    let said = run("lua", [file.path()], "").unwrap();
+    let (status, message) = said.split_once('\n').unwrap();
+    (status.to_owned(), message.to_owned())
+}
+
+/// Returns Argo CD's ConfigMap as our component leaves it.
+fn argocd_cm() -> Value {
+    let folder = tempfile::tempdir_in(project("deploy/gitops")).unwrap();
+    let installed = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: argocd-cm}\ndata: {url: https://argocd.example}";
+    fs::write(folder.path().join("argocd-cm.yaml"), installed).unwrap();
+    let kustomization = "resources: [argocd-cm.yaml]\ncomponents: [../argocd]";
+    fs::write(folder.path().join("kustomization.yaml"), kustomization).unwrap();
+    documents(&kustomize(folder.path())).remove(0)
+}
+
+#[test]
+fn argo_cd_learns_the_health_of_every_kind() {
+    let cm = argocd_cm();
+    let data = cm["data"].as_object().unwrap();
+    // A hash in the name would make another ConfigMap of it.
+    assert_eq!(text(&cm, "/metadata/name"), "argocd-cm");
+    assert_eq!(data["url"], "https://argocd.example");
+    assert_eq!(data.len(), 1 + KINDS.len());
+    for kind in KINDS {
+        let key = format!("resource.customizations.health.opensearch-access.io_{kind}");
+        let script = data[&key].as_str().unwrap();
+        let (status, _) = health(script, &object(Some((Some(true), Reason::Reconciled)), 2));
+        assert_eq!(status, "Healthy", "{kind}");
+    }
+}
+
+#[test]
+fn argo_cd_and_kstatus_read_what_the_operator_writes() {
+    let script = fs::read_to_string(project("deploy/gitops/argocd/health.lua")).unwrap();
+    let cases = cases();
+    let objects: Vec<&Value> = cases.iter().map(|(object, ..)| object).collect();
+    let computed = run("kstatus", [""; 0], &json!(objects).to_string()).unwrap();
+    let computed: Vec<String> = serde_json::from_str(&computed).unwrap();
+    for ((object, argocd, kstatus), computed) in cases.iter().zip(computed) {
+        assert_eq!(&computed, kstatus, "{object}");
+        let (status, message) = health(&script, object);
+        assert_eq!(&status, argocd, "{object}");
+        assert!(!message.trim().is_empty(), "{object}");
+    }
+    // An object that nobody has looked at yet.
+    let (status, _) = health(&script, &object(None, 0));
+    assert_eq!(status, "Progressing");
+}
+
+#[test]
+fn the_examples_install_what_there_is() {
+    let read = |path: &str| {
+        let path = project("deploy/gitops").join(path);
+        documents(&fs::read_to_string(path).unwrap())
+    };
+    let application = read("argocd/application.yaml").remove(0);
+    let release = read("flux/operator.yaml")
+        .into_iter()
+        .find(|it| it["kind"] == "HelmRelease")
+        .unwrap();
+    let chart = text(&application, "/spec/source/path");
+    assert!(project(chart).join("Chart.yaml").is_file());
+    for (values, namespace) in [
+        (
+            &application["spec"]["source"]["helm"]["valuesObject"],
+            text(&application, "/spec/destination/namespace"),
+        ),
+        (
+            &release["spec"]["values"],
+            text(&release, "/metadata/namespace"),
+        ),
+    ] {
+        let rendered = crate::render::helm(&values.to_string(), namespace).unwrap();
+        let objects = documents(&rendered);
+        // What Argo CD is to overlook is there.
+        for ignored in application["spec"]["ignoreDifferences"].as_array().unwrap() {
+            let found = objects.iter().any(|it| it["kind"] == ignored["kind"]);
+            assert!(found, "{ignored}");
+        }
+    }
+    let grants = read("flux/grants.yaml").remove(0);
+    assert_eq!(grants["spec"]["wait"], true);
+}
