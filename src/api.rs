@@ -25,9 +25,10 @@ pub mod role;
 pub mod tenant;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
+use serde_json::json;
 
 /// Returns every custom resource definition of the operator, in the order in which `crds/` holds
 /// them.
@@ -50,9 +51,30 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
             .and_then(|it| it.open_api_v3_schema.as_mut())
         {
             take_null_as_absent(schema);
+            wait_from_the_start(schema);
         }
     }
     definitions
+}
+
+/// Gives objects that no operator has looked at yet a condition `Ready` that is `Unknown`.
+///
+/// By the rules of kstatus an object without conditions is done, so that whoever waits for it would
+/// not. It names no generation: [`condition::conditions`] takes it for what it is.
+fn wait_from_the_start(schema: &mut JSONSchemaProps) {
+    let status = schema
+        .properties
+        .as_mut()
+        .and_then(|it| it.get_mut("status"));
+    if let Some(status) = status {
+        status.default = Some(JSON(json!({"conditions": [{
+            "type": condition::condition_type::READY,
+            "status": "Unknown",
+            "reason": condition::Reason::Pending.as_str(),
+            "message": "no operator has looked at it yet",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }]})));
+    }
 }
 
 /// Leaves `nullable` out of a schema and everything below it.

@@ -81,7 +81,10 @@ fn the_folder_holds_what_the_program_writes_and_nothing_else() {
         .status()
         .unwrap();
     assert!(written.success());
-    let (kept, written) = (contents(&crds()), contents(folder.path()));
+    let (mut kept, written) = (contents(&crds()), contents(folder.path()));
+    // For `kubectl apply -k`, which takes the kinds that it lists.
+    let list: Value = serde_saphyr::from_str(&kept.remove("Kustomization").unwrap()).unwrap();
+    assert_eq!(list["resources"], json!(written.keys().collect::<Vec<_>>()));
     assert_eq!(
         kept.keys().collect::<Vec<_>>(),
         written.keys().collect::<Vec<_>>()

@@ -364,7 +364,8 @@ pub struct DomainAccessStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub service_accounts: Vec<ResolvedServiceAccount>,
     /// `Ready`, `Accepted`, `ResolvedRefs`, `AccessPolicyApplied`; `IdentityPolicyApplied` where the
-    /// grant asks for it, and `PathsEnforced` where the domain does not hold its paths.
+    /// grant asks for it, and `PathsEnforced` where the domain does not hold its paths. While it is
+    /// not `Ready`: `Reconciling`, where that may come by itself, or `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -256,6 +256,8 @@ pub fn conditions(
             };
             let since = before
                 .iter()
+                // Without a generation it is the definition's default, which nobody ever said.
+                .filter(|c| c.observed_generation.is_some() || generation.is_none())
                 .find(|c| c.type_ == statement.type_ && c.status == status)
                 .map_or(Time(now), |c| c.last_transition_time.clone());
             let mut message = statement.message;

@@ -37,7 +37,8 @@ pub struct DefinitionStatus {
     /// The name in the domain's security plugin, by which grants and other definitions name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// `Ready`, `Accepted` and `Defined`.
+    /// `Ready`, `Accepted` and `Defined`. While it is not `Ready`: `Reconciling`, where that may come by
+    /// itself, or `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -405,7 +405,8 @@ pub struct OpenSearchDomainStatus {
     /// The access policy as it was last read from AWS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_policy: Option<AccessPolicyStatus>,
-    /// `Ready` and `AccessPolicyApplied`.
+    /// `Ready` and `AccessPolicyApplied`. While it is not `Ready`: `Reconciling`, where that may come by
+    /// itself, or `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

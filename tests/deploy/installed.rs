@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
+use crate::gitops;
 use crate::render::{IMAGE, NAMESPACE, chart, project, text};
 use crate::site::Site;
 
@@ -75,6 +76,9 @@ fn install(site: &Site) {
         examples,
     ])
     .unwrap();
+    // Who waits for a grant waits, although nobody has looked at it yet.
+    let grants = site.get(&[OBJECTS, "--all-namespaces"]);
+    gitops::assert_waits(grants["items"].as_array().unwrap());
     site.assert_own_pods_are_admitted(NAMESPACE);
     site.assert_rights_are_few(NAMESPACE);
 }

@@ -103,6 +103,33 @@ fn the_webhook_is_told_what_sidecars_are_like() {
     assert_ne!(sidecar, own);
 }
 
+/// Variables of the AWS SDK, and those that [`ALL`] adds.
+const NOT_OURS: [&str; 2] = ["AWS_REGION", "HTTPS_PROXY"];
+
+#[test]
+fn the_program_reads_every_variable_and_argument() {
+    for name in ["controller", "webhook"] {
+        let help = std::process::Command::new(env!("CARGO_BIN_EXE_opensearch-access"))
+            .args([name, "--help"])
+            .output();
+        let help = String::from_utf8(help.unwrap().stdout).unwrap();
+        for values in [IMAGE, ALL] {
+            let of = container(values, name);
+            let variables = of["env"].as_array().unwrap().iter();
+            let variables = variables.map(|it| it["name"].as_str().unwrap());
+            for variable in variables.filter(|it| !NOT_OURS.contains(it)) {
+                let is_read = help.contains(&format!("[env: {variable}="));
+                assert!(is_read, "{name}: {variable}");
+            }
+            let arguments = of["args"].as_array().unwrap().iter().skip(1);
+            for argument in arguments.map(|it| it.as_str().unwrap()) {
+                let flag = argument.split('=').next().unwrap();
+                assert!(help.contains(flag), "{name}: {flag}");
+            }
+        }
+    }
+}
+
 #[test]
 fn with_cert_manager_the_webhook_keeps_no_certificate() {
     let names = |values: &str| {

@@ -12,11 +12,8 @@ for _, condition in ipairs(status.conditions or {}) do
   conditions[condition.type] = condition
 end
 local ready = conditions.Ready
-if ready == nil then
+if ready == nil or (status.observedGeneration or ready.observedGeneration) ~= obj.metadata.generation then
   return said("Progressing", "the operator has not looked at it yet")
-end
-if (status.observedGeneration or ready.observedGeneration) ~= obj.metadata.generation then
-  return said("Progressing", "the operator has not looked at the change yet")
 end
 if ready.status == "True" then
   return said("Healthy", ready.message)
