@@ -154,7 +154,7 @@ pub(crate) fn assert_waits(objects: &[Value]) {
     }
 }
 
-/// Returns Argo CD's ConfigMap as our component leaves it.
+/// Returns Argo CD's `ConfigMap` as our component leaves it.
 fn argocd_cm() -> Value {
     let folder = tempfile::tempdir_in(project("deploy/gitops")).unwrap();
     let installed = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: argocd-cm}\ndata: {url: https://argocd.example}";

@@ -5,7 +5,9 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::render::{IMAGE, NAMESPACE, documents, helm, identity, kustomize, project, text};
+use crate::render::{
+    ALL, IMAGE, NAMESPACE, chart, documents, helm, identity, kustomize, project, run, text,
+};
 
 /// Kinds that kustomize's own list of cluster-scoped ones lacks: an overlay's `namespace` is put on
 /// them, and the API server takes it off again (`applied.rs` shows it).
@@ -124,6 +126,27 @@ fn the_kinds_are_those_of_crds() {
         }
     }
     assert_eq!(files, 5);
+}
+
+#[test]
+fn the_package_holds_all_of_the_chart() {
+    let (folder, chart) = (tempfile::tempdir().unwrap(), chart());
+    let (to, chart) = (folder.path().to_str().unwrap(), chart.to_str().unwrap());
+    run("helm", ["lint", "--strict", chart, "--values", "-"], IMAGE).unwrap();
+    run("helm", ["package", chart, "--destination", to], "").unwrap();
+    let package = fs::read_dir(folder.path()).unwrap().next().unwrap();
+    let package = package.unwrap().path();
+    let package = package.to_str().unwrap();
+    let args = [
+        "template",
+        "opensearch-access",
+        package,
+        "--namespace",
+        NAMESPACE,
+    ];
+    let packaged = run("helm", args.into_iter().chain(["--values", "-"]), ALL);
+    let rendered = objects(&helm(ALL, NAMESPACE).unwrap());
+    assert_eq!(objects(&packaged.unwrap()), rendered);
 }
 
 #[test]

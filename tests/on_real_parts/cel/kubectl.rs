@@ -128,7 +128,18 @@ async fn the_status_is_written_apart_from_the_spec() {
     let manifest = grant("status", "access: Read\nstatus: {observedGeneration: 7}");
     succeeded(&cluster().await.kubectl_apply(&manifest).await);
     let object = read("domainaccess", "status").await;
-    assert_eq!(object.get("status"), None, "{object}");
+    let status = &object["status"];
+    assert!(status.get("observedGeneration").is_none(), "{object}");
+    // Whoever waits for it is told from the start that nobody has looked at it.
+    let conditions = status["conditions"].as_array().unwrap();
+    assert_eq!(conditions.len(), 1, "{object}");
+    for (member, value) in [
+        ("type", "Ready"),
+        ("status", "Unknown"),
+        ("reason", "Pending"),
+    ] {
+        assert_eq!(conditions[0][member], value, "{object}");
+    }
 
     let grants = Api::<DomainAccess>::namespaced(cluster().await.client(), NAMESPACE);
     let patch = json!({"spec": {"access": "Admin"}, "status": {"observedGeneration": 8}});
