@@ -26,6 +26,7 @@ mod common {
 
 mod cases;
 mod outside;
+mod story;
 mod teams;
 mod watch;
 
@@ -73,6 +74,9 @@ const OUTSIDE: &str = "nothing_is_left_of_a_node_whose_program_is_killed";
 /// Has the program hold a node, for [`OUTSIDE`].
 const HOLD: &str = "--hold";
 
+/// Has the program tell the whole story to a person, instead of running cases.
+const STORY: &str = "--story";
+
 fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let asked = Asked::read(&arguments);
@@ -86,7 +90,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let is_inside = arguments.first().is_some_and(|it| it == INSIDE);
-    if !is_inside && outside && !asked.hold {
+    if !is_inside && outside && !asked.hold && !asked.story {
         println!("\nrunning 1 test");
         // A panic ends the program, and is the failure.
         outside::nothing_is_left();
@@ -99,6 +103,7 @@ fn main() -> ExitCode {
     match enter(&mut arguments).expect("namespaces can be had") {
         Entered::Ended(code) => code,
         Entered::Inside(folder) if asked.hold => outside::hold(&folder),
+        Entered::Inside(folder) if asked.story => tell(&folder),
         Entered::Inside(folder) => run(&folder, &asked),
     }
 }
@@ -113,6 +118,7 @@ struct Asked {
     only_list: bool,
     only_ignored: bool,
     hold: bool,
+    story: bool,
 }
 
 impl Asked {
@@ -126,6 +132,7 @@ impl Asked {
                 // There are none.
                 "--ignored" => asked.only_ignored = true,
                 HOLD => asked.hold = true,
+                STORY => asked.story = true,
                 "--skip" => asked.skipped.extend(arguments.next().map(Into::into)),
                 // It comes with what it is worth.
                 "--inside" | "--test-threads" | "--format" | "--color" => drop(arguments.next()),
@@ -150,6 +157,20 @@ impl Asked {
 
     fn chosen<'a>(&self, cases: &'a [Case]) -> impl Iterator<Item = &'a Case> {
         cases.iter().filter(|(name, _)| self.wants(name))
+    }
+}
+
+#[tokio::main]
+async fn tell(folder: &Path) -> ExitCode {
+    match LocalSet::new()
+        .run_until(Box::pin(story::tell(folder)))
+        .await
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nthe story ends here: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
