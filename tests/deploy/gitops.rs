@@ -156,10 +156,17 @@ pub(crate) fn assert_waits(objects: &[Value]) {
 
 /// Returns Argo CD's `ConfigMap` as our component leaves it.
 fn argocd_cm() -> Value {
-    let folder = tempfile::tempdir_in(project("deploy/gitops")).unwrap();
+    // kustomize takes no absolute paths.
+    let folder = tempfile::tempdir().unwrap();
+    let component = folder.path().join("argocd");
+    fs::create_dir(&component).unwrap();
+    for file in ["health.lua", "kustomization.yaml"] {
+        let from = project("deploy/gitops/argocd").join(file);
+        fs::copy(from, component.join(file)).unwrap();
+    }
     let installed = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: argocd-cm}\ndata: {url: https://argocd.example}";
     fs::write(folder.path().join("argocd-cm.yaml"), installed).unwrap();
-    let kustomization = "resources: [argocd-cm.yaml]\ncomponents: [../argocd]";
+    let kustomization = "resources: [argocd-cm.yaml]\ncomponents: [argocd]";
     fs::write(folder.path().join("kustomization.yaml"), kustomization).unwrap();
     documents(&kustomize(folder.path())).remove(0)
 }
