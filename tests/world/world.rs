@@ -5,12 +5,14 @@
 //!                 (--opensearch: and a domain with a real OpenSearch node behind it)
 //! world policy -> the access policy that a domain of the fake AWS has now
 //! world ask    -> what the domain with a node answers to a role, or to its admin
+//! world node   -> a whole node that runs pods, with everything around it -> a command -> all gone
 //! ```
 //!
 //! `DIR/env` appears in one piece when everything is ready, and is removed at the end: a script may
 //! wait for it.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
     net::TcpStream,
@@ -30,6 +32,7 @@ use common::{
     cluster::Cluster,
     fake_aws::{Credentials, DomainOptions, FakeAws},
     gateway::{Gateway, ask_at, authority, client_trusting},
+    node::namespaces::INSIDE,
     opensearch::Node,
 };
 
@@ -39,11 +42,15 @@ mod common {
     pub(crate) mod connection;
     pub(crate) mod fake_aws;
     pub(crate) mod gateway;
+    pub(crate) mod node;
     pub(crate) mod opensearch;
     pub(crate) mod parts;
+    pub(crate) mod pod_identity_webhook;
     pub(crate) mod process;
     pub(crate) mod tripwire;
 }
+
+mod node;
 
 const ACCOUNT: &str = "111122223333";
 const REGION: &str = "eu-west-1";
@@ -86,6 +93,18 @@ enum Command {
         body: Option<String>,
         #[command(flatten)]
         place: Place,
+    },
+    /// Starts a whole node that runs pods (root is needed), with a fake AWS and OpenSearch behind domain
+    /// `logs`, and runs a command beside it. All of it ends with the command.
+    ///
+    /// The command finds KUBECONFIG, AWS_ENDPOINT_URL and keys, DOMAIN_CA, OPERATOR_IMAGE, and
+    /// OPERATOR_OVERLAY: `kubectl apply --server-side -k "$OPERATOR_OVERLAY"` installs the operator. The
+    /// service accounts `api` (IRSA) and `batch` (Pod Identity) of namespace `shop` have the roles
+    /// `shop-api` and `shop-batch`.
+    Node {
+        /// Such as `bash`.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
     },
     /// Prints the access policy that a domain of the fake AWS has now.
     Policy {
@@ -130,7 +149,14 @@ const LOGS: &str = "my-logs";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let done = match Args::parse().command {
+    let own: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let arguments = match own.as_slice() {
+        [inside, _, arguments @ ..] if inside == INSIDE => arguments,
+        arguments => arguments,
+    };
+    let name = [OsString::from("world")].into_iter();
+    let done = match Args::parse_from(name.chain(arguments.iter().cloned())).command {
+        Command::Node { command } => return ended(node::run(own, &command).await),
         Command::Up {
             dir,
             crds,
@@ -145,13 +171,14 @@ async fn main() -> ExitCode {
         } => ask(who, place, &method, &path, body.as_deref()).await,
         Command::Policy { domain, endpoint } => print_policy(&domain, &endpoint),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(done.map(|()| ExitCode::SUCCESS))
+}
+
+fn ended(done: Result<ExitCode>) -> ExitCode {
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Starts everything, and ends it when it is told to.

@@ -164,8 +164,6 @@ impl Eks {
     /// Installs the operator from the kustomize base, by an overlay that is the example's but for the
     /// image, and waits until its Deployments are available.
     pub(crate) async fn install(&self) -> Result<()> {
-        let account = "opensearch-access-controller";
-        self.role("operator", Way::WebIdentity, OPERATOR_NAMESPACE, account);
         let overlay = self.overlay()?;
         let overlay = overlay.to_str().context("a path in UTF-8")?;
         let apply = ["apply", "--server-side", "-k", overlay];
@@ -186,8 +184,9 @@ impl Eks {
         Ok(())
     }
 
-    /// Writes the overlay beside a copy of what it is over, since kustomize takes relative paths alone.
-    fn overlay(&self) -> Result<PathBuf> {
+    /// Writes the overlay beside a copy of what it is over, since kustomize takes relative paths alone,
+    /// and makes the role that the operator has by it.
+    pub(crate) fn overlay(&self) -> Result<PathBuf> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let copy = self.node.folder().join("install");
         fs::create_dir_all(copy.join("deploy"))?;
@@ -211,6 +210,8 @@ impl Eks {
             text = text.replace(example, here);
         }
         fs::write(&file, text)?;
+        let account = "opensearch-access-controller";
+        self.role("operator", Way::WebIdentity, OPERATOR_NAMESPACE, account);
         Ok(overlay)
     }
 }

@@ -25,13 +25,16 @@ use anyhow::{Context as _, Result};
 
 use super::super::cluster::setup;
 use super::super::process::mortal;
-use super::programs;
+use super::{BRIDGE, programs};
 
 /// The argument by which the program knows that it is inside, with the folder after it.
 pub(crate) const INSIDE: &str = "--inside";
 
 /// What is written by programs that cannot be told where to: empty inside, and gone with it.
 const SCRATCH: [&str; 3] = ["/run", "/var/lib", "/var/log"];
+
+/// Which name server there is, as the kubelet tells pods and as programs here are told.
+pub(super) const RESOLVER: &str = "resolv.conf";
 
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 
@@ -86,6 +89,26 @@ fn set_up_mounts(folder: &Path) -> Result<()> {
         let mounted = mount.arg(place).status()?;
         anyhow::ensure!(mounted.success(), "failed to mount on {}", place.display());
     }
+    resolve_by(folder, &format!("nameserver {BRIDGE}\n"))
+}
+
+/// Lets programs here find what pods find, too.
+fn resolve_by(folder: &Path, servers: &str) -> Result<()> {
+    let own = folder.join(RESOLVER);
+    fs::write(&own, servers)?;
+    let place = Path::new("/etc/resolv.conf");
+    // A link into what is empty here leads to a new file.
+    if let Ok(target) = fs::read_link(place)
+        && !place.exists()
+    {
+        let target = Path::new("/etc").join(target);
+        fs::create_dir_all(target.parent().unwrap_or(folder))?;
+        fs::write(target, servers)?;
+        return Ok(());
+    }
+    let mut mount = Command::new("mount");
+    let mounted = mount.arg("--bind").args([own.as_path(), place]).status()?;
+    anyhow::ensure!(mounted.success(), "failed to mount on {}", place.display());
     Ok(())
 }
 

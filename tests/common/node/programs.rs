@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use super::super::cluster::setup::ETCD_CLIENTS;
 use super::super::parts::part;
+use super::namespaces::RESOLVER;
 use super::{API, BRIDGE, NODE, image, network};
 
 /// Where containerd listens, in the folder, and keeps what containers are made of and what they are.
@@ -196,7 +197,7 @@ containerRuntimeEndpoint: unix://{here}/{socket}
 podLogsDir: {here}/pods
 clusterDNS: [{BRIDGE}]
 clusterDomain: cluster.local
-resolvConf: {here}/resolv.conf
+resolvConf: {here}/{RESOLVER}
 failCgroupV1: false
 cgroupDriver: cgroupfs
 cgroupsPerQOS: false
@@ -207,7 +208,6 @@ serializeImagePulls: false
 "
     );
     fs::write(folder.join("kubelet.yaml"), configuration)?;
-    fs::write(folder.join("resolv.conf"), format!("nameserver {BRIDGE}\n"))?;
     let mut command = kubernetes("kubelet", folder);
     command
         .arg("--config=kubelet.yaml")
