@@ -205,11 +205,12 @@ pub fn proxy_alone() -> ExitCode {
         Ok(ProxyAlone { args }) => proxy::run(args),
         Err(error) => return told(&error),
     };
-    run.unwrap_or_else(failed)
+    run.unwrap_or_else(|error| failed(&error))
 }
 
 /// Says why the program ends, in one line.
-pub fn failed(error: anyhow::Error) -> ExitCode {
+#[must_use]
+pub fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
     ExitCode::FAILURE
 }

@@ -10,5 +10,5 @@ fn main() -> ExitCode {
         Ok(cli) => cli::run(cli),
         Err(code) => return code,
     };
-    run.unwrap_or_else(cli::failed)
+    run.unwrap_or_else(|error| cli::failed(&error))
 }

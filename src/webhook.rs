@@ -110,7 +110,7 @@ pub async fn run(config: Config, board: &Board) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
     };
     tasks.spawn(keeper.run());
-    let server = Arc::new(Server {
+    let port = Arc::new(Server {
         reviewer: Reviewer {
             stores: stores.clone(),
             settings: config.sidecar,
@@ -119,7 +119,7 @@ pub async fn run(config: Config, board: &Board) -> anyhow::Result<()> {
         is_open: AtomicBool::new(false),
     });
     let (end, ending) = watch::channel(false);
-    let serving = tokio::spawn(serve::serve(listener, tls, Arc::clone(&server), ending));
+    let serving = tokio::spawn(serve::serve(listener, tls, Arc::clone(&port), ending));
 
     let mut filled = pin!(stores.ready());
     let mut is_filled = false;
@@ -134,7 +134,7 @@ pub async fn run(config: Config, board: &Board) -> anyhow::Result<()> {
             done = &mut filled, if !is_filled => {
                 done.context("a watch has ended")?;
                 is_filled = true;
-                server.is_open.store(true, Ordering::Relaxed);
+                port.is_open.store(true, Ordering::Relaxed);
                 ready.set(true);
                 info!("the webhook is running");
             }
@@ -145,9 +145,10 @@ pub async fn run(config: Config, board: &Board) -> anyhow::Result<()> {
     ready.set(false);
     tokio::time::sleep(LEAVING).await;
     end.send_replace(true);
-    match tokio::time::timeout(DRAIN_LIMIT, serving).await {
-        Ok(ended) => ended.context("a task failed")?,
-        Err(_) => warn!("some reviews were left unfinished"),
+    if let Ok(ended) = tokio::time::timeout(DRAIN_LIMIT, serving).await {
+        ended.context("a task failed")?;
+    } else {
+        warn!("some reviews were left unfinished");
     }
     tasks.shutdown().await;
     info!("the webhook has stopped");

@@ -314,11 +314,11 @@ mod tests {
                 message,
             };
             let all = conditions(&[], vec![said], Some(1), now);
-            let types = all
+            let shown = all
                 .iter()
                 .filter(|it| it.status == "True")
                 .map(|it| it.type_.clone());
-            types.collect::<Vec<_>>()
+            shown.collect::<Vec<_>>()
         };
         assert_eq!(outlook(Some(true), Reason::Reconciled), ["Ready"]);
         assert_eq!(outlook(Some(false), Reason::Pending), ["Reconciling"]);

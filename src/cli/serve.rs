@@ -75,7 +75,7 @@ pub(super) struct Reviews {
     /// A further name or address by which the API server calls; several.
     #[arg(long, env = "WEBHOOK_NAME", value_name = "NAME", value_delimiter = ',')]
     webhook_name: Vec<String>,
-    /// The name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration that
+    /// The name of the `MutatingWebhookConfiguration` and of the `ValidatingWebhookConfiguration` that
     /// call: the authority of the certificate is kept in both.
     #[arg(
         long,
@@ -110,7 +110,7 @@ pub(super) struct Reviews {
     #[arg(long, hide = true, value_name = "DURATION", value_parser = positive_duration)]
     webhook_certificate_renewal: Option<Duration>,
     /// A PEM file with the authorities of API servers: nobody else may call. API servers have to be
-    /// told to show a certificate (their AdmissionConfiguration's kubeConfigFile).
+    /// told to show a certificate (their `AdmissionConfiguration`'s kubeConfigFile).
     #[arg(long, env = "WEBHOOK_CLIENT_CA", value_name = "FILE")]
     webhook_client_ca: Option<PathBuf>,
     #[command(flatten)]

@@ -5,11 +5,12 @@ use crate::inject::sidecar::Settings;
 /// What every sidecar is like, whatever a pod asks for.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[expect(clippy::struct_field_names, reason = "they are the names of flags")]
 pub(super) struct Args {
     /// The image of the signing proxy, by digest: this program's own.
     #[arg(long, env = "PROXY_IMAGE", value_name = "IMAGE@sha256:DIGEST", value_parser = image)]
     proxy_image: String,
-    /// A variable of every signing proxy, such as AWS_STS_REGIONAL_ENDPOINTS=regional; several, in
+    /// A variable of every signing proxy, such as `AWS_STS_REGIONAL_ENDPOINTS=regional`; several, in
     /// the variable separated by `;`.
     #[arg(long, env = "PROXY_SETTING_ENV", value_name = "NAME=VALUE", value_parser = variable, value_delimiter = ';')]
     proxy_env: Vec<(String, String)>,

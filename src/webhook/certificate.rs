@@ -180,7 +180,7 @@ fn make(names: &[String], timing: Timing, now: Timestamp) -> Result<Pair, rcgen:
     };
     let after = |span: SignedDuration| now.saturating_add(span).unwrap_or(Timestamp::MAX);
     let (begins, ends) = (after(-EARLY), after(timing.lifetime));
-    let named = |text: &str| {
+    let called = |text: &str| {
         let mut name = DistinguishedName::new();
         name.push(DnType::CommonName, text);
         name
@@ -188,13 +188,13 @@ fn make(names: &[String], timing: Timing, now: Timestamp) -> Result<Pair, rcgen:
     let mut authority = CertificateParams::new(Vec::new())?;
     // Several authorities are in one bundle: each has a name of its own.
     let serial = now.as_millisecond();
-    authority.distinguished_name = named(&format!("opensearch-access webhook {serial}"));
+    authority.distinguished_name = called(&format!("opensearch-access webhook {serial}"));
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     (authority.not_before, authority.not_after) = (second(begins)?, second(ends)?);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
     let mut leaf = CertificateParams::new(names.to_vec())?;
-    leaf.distinguished_name = named(names.first().map_or("", String::as_str));
+    leaf.distinguished_name = called(names.first().map_or("", String::as_str));
     leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     (leaf.not_before, leaf.not_after) = (second(begins)?, second(ends)?);

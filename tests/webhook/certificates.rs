@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use kube::api::{Api, DynamicObject};
+use kube::api::{Api, DynamicObject, PatchParams};
 use serde_json::Value;
 
 use crate::hook::{Hook, asking, resource};
@@ -79,7 +79,7 @@ async fn a_configuration_without_authority_gets_it_again() {
     let remove = serde_json::from_value(serde_json::json!([
         {"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]));
     let remove = kube::api::Patch::<()>::Json(remove.unwrap());
-    api.patch("opensearch-access", &Default::default(), &remove)
+    api.patch("opensearch-access", &PatchParams::default(), &remove)
         .await
         .unwrap();
     hook.until("it is there again", async || {

@@ -242,7 +242,7 @@ impl Hook {
         let log = self.home.path().join(format!("{name}.log"));
         let text = String::from_utf8(fs::read(log).unwrap_or_default()).unwrap();
         // Colours of a terminal, which this is none of.
-        text.replace("\u{1b}", "")
+        text.replace('\u{1b}', "")
     }
 
     /// Takes the webhook that was started last, for a test to stop.

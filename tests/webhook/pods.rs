@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::hook::{Hook, OWN, asking, plain, resource};
@@ -58,7 +58,7 @@ async fn nothing_is_stored_where_nothing_is_to_be() {
     assert_eq!(sidecars(&tried).len(), 1);
     let pods = Api::<DynamicObject>::namespaced_with(hook.client(), "dry", &resource("Pod"));
     assert!(
-        pods.list(&Default::default())
+        pods.list(&ListParams::default())
             .await
             .unwrap()
             .items

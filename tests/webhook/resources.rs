@@ -5,7 +5,7 @@
     reason = "an expectation that fails here is a failed test"
 )]
 
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::hook::{Hook, resource};
@@ -156,7 +156,10 @@ async fn what_is_stored_can_always_be_let_go() {
     change(json!({"metadata": {"labels": {"a": "b"}, "finalizers": ["example.com/x"]}}))
         .await
         .unwrap();
-    grants.delete("old", &Default::default()).await.unwrap();
+    grants
+        .delete("old", &DeleteParams::default())
+        .await
+        .unwrap();
     change(json!({"metadata": {"finalizers": null}}))
         .await
         .unwrap();

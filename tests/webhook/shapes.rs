@@ -164,6 +164,10 @@ async fn pods_of_every_shape_become_what_they_should() {
     hook.namespace("shapes-after").await;
     let shapes = shapes();
     assert!(shapes.len() >= MANY, "only {}", shapes.len());
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a person asks for it; nothing is left out without"
+    )]
     let update = std::env::var_os("UPDATE_FIXTURES").is_some();
     let file = |name: &str| folder().join(format!("{name}.expected.yaml"));
     let write = |name: &str, value: &Value| {
