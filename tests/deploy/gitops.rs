@@ -1,4 +1,4 @@
-//! What GitOps tools make of our objects' health: Argo CD's script in Argo CD's Lua, and kstatus, by
+//! What tools of `GitOps` make of our objects' health: Argo CD's script in Argo CD's Lua, and kstatus, by
 //! which Flux and Helm wait.
 
 use std::fs;

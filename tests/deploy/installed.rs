@@ -196,7 +196,7 @@ fn uninstall(site: &Site) {
     let left: Vec<_> = left["items"].as_array().unwrap().iter().collect();
     assert!(
         left.iter()
-            .all(|it| text(it, "/metadata/deletionTimestamp") != ""),
+            .all(|it| !text(it, "/metadata/deletionTimestamp").is_empty()),
         "{left:?}"
     );
     assert_eq!(site.names(OBJECTS), objects);

@@ -35,7 +35,7 @@ impl Site {
         self.run("kubectl", args, "")
     }
 
-    /// Applies manifests as GitOps tools do.
+    /// Applies manifests as tools of `GitOps` do.
     pub(crate) fn apply(&self, manifests: &str) -> Result<String, String> {
         self.run("kubectl", &["apply", "--server-side", "-f", "-"], manifests)
     }
