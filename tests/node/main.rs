@@ -66,7 +66,10 @@ const TOGETHER: [Case; 7] = cases![
 ];
 
 /// Those that change the node for all others, one after another.
-const APART: [Case; 1] = cases![a_drained_node_loses_no_request];
+const APART: [Case; 2] = cases![
+    a_drained_node_loses_no_request,
+    a_pod_whose_grant_is_deleted_is_shut_out,
+];
 
 /// The one that kills a node from outside, with what runs on it.
 const OUTSIDE: &str = "nothing_is_left_of_a_node_whose_program_is_killed";

@@ -97,8 +97,8 @@ enum Command {
     /// Starts a whole node that runs pods (root is needed), with a fake AWS and OpenSearch behind domain
     /// `logs`, and runs a command beside it. All of it ends with the command.
     ///
-    /// The command finds KUBECONFIG, AWS_ENDPOINT_URL and keys, DOMAIN_CA, OPERATOR_IMAGE, and
-    /// OPERATOR_OVERLAY: `kubectl apply --server-side -k "$OPERATOR_OVERLAY"` installs the operator. The
+    /// The command finds `KUBECONFIG`, `AWS_ENDPOINT_URL` and keys, `DOMAIN_CA`, `OPERATOR_IMAGE`, and
+    /// `OPERATOR_OVERLAY`: `kubectl apply --server-side -k "$OPERATOR_OVERLAY"` installs the operator. The
     /// service accounts `api` (IRSA) and `batch` (Pod Identity) of namespace `shop` have the roles
     /// `shop-api` and `shop-batch`.
     Node {
