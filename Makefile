@@ -50,6 +50,7 @@ figures: ## Measure what the README promises, and fail where it does not hold (a
 	cargo test --locked --test proof -- --full
 	PROPTEST_CASES=100000 cargo test --locked --profile bench --test properties plan::a_detour
 	cargo bench --locked --bench growth
+	cargo bench --locked --bench webhook
 
 # The first time, the proxy and all that it is built of are compiled for this alone.
 costs: ## Measure the proxy beside Envoy, haproxy and nginx, and fail where a goal is missed (7 minutes, at first 20).

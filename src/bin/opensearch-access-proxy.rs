@@ -6,13 +6,7 @@
 
 use std::process::ExitCode;
 
-use mimalloc::MiMalloc;
 use opensearch_access::cli;
-
-/// The C library's own gives the memory of each body back, and has it mapped anew for the next, which
-/// costs as much as signing it.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     cli::proxy_alone()

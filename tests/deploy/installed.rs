@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::gitops;
 use crate::render::{IMAGE, NAMESPACE, chart, project, text};
@@ -53,6 +53,7 @@ async fn an_installation_lives_through_upgrades_and_ends_without_a_trace_in_anyo
     while_no_webhook_answers(&site);
     upgrade(&site);
     a_sidecar_that_lost_its_restart_policy_is_refused(&site);
+    a_pod_that_went_without_is_told_of(&site);
     uninstall(&site);
 }
 
@@ -168,6 +169,27 @@ fn a_sidecar_that_lost_its_restart_policy_is_refused(site: &Site) {
     ] {
         site.create_pod("search", &annotations, &init).unwrap();
     }
+}
+
+/// Where a webhook that does not answer is passed by, whoever makes a pod is warned.
+fn a_pod_that_went_without_is_told_of(site: &Site) {
+    let made = |annotations: Value| {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"generateName": "x-", "namespace": "default", "annotations": annotations},
+            "spec": {"containers": [{"name": "app", "image": "app"}]}});
+        let create = [
+            "create",
+            "--dry-run=server",
+            "--warnings-as-errors",
+            "-f",
+            "-",
+        ];
+        site.run("kubectl", &create, &pod.to_string())
+    };
+    site.eventually("a pod without a sidecar is told of", |_| {
+        made(json!({ASKS: "my-domain"})).is_err_and(|it| it.contains("has no signing proxy"))
+    });
+    made(json!({})).unwrap();
 }
 
 fn uninstall(site: &Site) {

@@ -287,35 +287,12 @@ impl Hook {
         namespace: Option<&str>,
         manifest: &Value,
     ) -> Result<Value, String> {
-        self.send(namespace, manifest, &PostParams::default()).await
+        send(&self.client(), namespace, manifest, &PostParams::default()).await
     }
 
     /// Has the API server say what would be stored.
     pub(crate) async fn dry_run(&self, namespace: &str, manifest: &Value) -> Result<Value, String> {
-        let parameters = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
-        self.send(Some(namespace), manifest, &parameters).await
-    }
-
-    async fn send(
-        &self,
-        namespace: Option<&str>,
-        manifest: &Value,
-        parameters: &PostParams,
-    ) -> Result<Value, String> {
-        let kind = resource(manifest["kind"].as_str().unwrap());
-        let api: Api<DynamicObject> = match namespace {
-            Some(namespace) => Api::namespaced_with(self.client(), namespace, &kind),
-            None => Api::all_with(self.client(), &kind),
-        };
-        let object: DynamicObject = serde_json::from_value(manifest.clone()).unwrap();
-        match api.create(parameters, &object).await {
-            Ok(stored) => Ok(serde_json::to_value(stored).unwrap()),
-            Err(kube::Error::Api(status)) => Err(status.message.clone()),
-            Err(error) => panic!("{error}"),
-        }
+        try_out(&self.client(), namespace, manifest).await
     }
 
     /// Creates an object, and returns it with the warnings that whoever creates it sees.
@@ -356,6 +333,38 @@ impl Hook {
                 Err(_) => tokio::time::sleep(POLL).await,
             }
         }
+    }
+}
+
+/// Has the API server say what would be stored, over the connections of a client.
+pub(crate) async fn try_out(
+    client: &Client,
+    namespace: &str,
+    manifest: &Value,
+) -> Result<Value, String> {
+    let parameters = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    send(client, Some(namespace), manifest, &parameters).await
+}
+
+async fn send(
+    client: &Client,
+    namespace: Option<&str>,
+    manifest: &Value,
+    parameters: &PostParams,
+) -> Result<Value, String> {
+    let kind = resource(manifest["kind"].as_str().unwrap());
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind),
+        None => Api::all_with(client.clone(), &kind),
+    };
+    let object: DynamicObject = serde_json::from_value(manifest.clone()).unwrap();
+    match api.create(parameters, &object).await {
+        Ok(stored) => Ok(serde_json::to_value(stored).unwrap()),
+        Err(kube::Error::Api(status)) => Err(status.message.clone()),
+        Err(error) => panic!("{error}"),
     }
 }
 
