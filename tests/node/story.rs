@@ -13,7 +13,7 @@ use crate::teams::{DOMAIN, SHOP, programs};
 const APP: &str = include_str!("manifests/story.yaml");
 
 /// How long the domain may let in whom it was told to shut out.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Says what happens next.
 fn step(what: &str) {
