@@ -68,7 +68,13 @@ impl From<Color> for anstream::ColorChoice {
 /// Any OpenSearch client works unsigned through it. Credentials come from the SDK's default chain:
 /// environment, profile, web identity, EKS Pod Identity, instance metadata.
 #[derive(Debug, Parser)]
-#[command(name = "opensearch-access-proxy", version, max_term_width = 100)]
+#[command(
+    name = "opensearch-access-proxy",
+    version,
+    max_term_width = 100,
+    // What the admin says of every sidecar comes after what is its own.
+    args_override_self = true
+)]
 struct ProxyAlone {
     #[command(flatten)]
     args: proxy::Args,
@@ -120,6 +126,7 @@ enum Command {
     ///
     /// Any OpenSearch client works unsigned through it. Credentials come from the SDK's default
     /// chain: environment, profile, web identity, EKS Pod Identity, instance metadata.
+    #[command(args_override_self = true)]
     Proxy(Box<proxy::Args>),
     /// Print the custom resource definitions.
     Crds(CrdsArgs),

@@ -49,7 +49,7 @@ mod tls;
 pub mod upstream;
 mod utility;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -304,8 +304,13 @@ fn told_of<T: std::fmt::Debug>(ended: Result<T, JoinError>) -> String {
     ended.map_or_else(|error| error.to_string(), |it| format!("{it:?}"))
 }
 
+/// Takes a port. All addresses (`[::]`) are those of IPv4 where the machine has no others.
 async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    let listened = TcpListener::bind(address).await;
+    let mut listened = TcpListener::bind(address).await;
+    if listened.is_err() && address.ip() == Ipv6Addr::UNSPECIFIED {
+        let other = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await;
+        listened = other.or(listened);
+    }
     listened.map_err(|error| Error::Listen(address, error))
 }
 

@@ -33,7 +33,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -110,16 +110,13 @@ pub async fn run(config: Config, board: &Board) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
     };
     tasks.spawn(keeper.run());
-    let port = Arc::new(Server {
-        reviewer: Reviewer {
-            stores: stores.clone(),
-            settings: config.sidecar,
-            metrics,
-        },
-        is_open: AtomicBool::new(false),
-    });
+    let port = Arc::new(Server::new(Reviewer {
+        stores: stores.clone(),
+        settings: config.sidecar,
+        metrics,
+    }));
     let (end, ending) = watch::channel(false);
-    let serving = tokio::spawn(serve::serve(listener, tls, Arc::clone(&port), ending));
+    let mut serving = tokio::spawn(serve::serve(listener, tls, Arc::clone(&port), ending));
 
     let mut filled = pin!(stores.ready());
     let mut is_filled = false;
@@ -130,6 +127,10 @@ pub async fn run(config: Config, board: &Board) -> anyhow::Result<()> {
             Some(ended) = tasks.join_next() => {
                 ended.context("a task failed")??;
                 bail!("a task has ended by itself");
+            }
+            ended = &mut serving => {
+                ended.context("a task failed")?;
+                bail!("the webhook's port is not served any more");
             }
             done = &mut filled, if !is_filled => {
                 done.context("a watch has ended")?;
@@ -143,6 +144,7 @@ pub async fn run(config: Config, board: &Board) -> anyhow::Result<()> {
 
     info!("stopping: reviews are taken until nobody is sent here any more");
     ready.set(false);
+    port.is_leaving.store(true, Ordering::Relaxed);
     tokio::time::sleep(LEAVING).await;
     end.send_replace(true);
     if let Ok(ended) = tokio::time::timeout(DRAIN_LIMIT, serving).await {

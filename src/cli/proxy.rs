@@ -263,6 +263,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
+    #[command(args_override_self = true)]
     struct Line {
         #[command(flatten)]
         args: Args,
@@ -335,6 +336,14 @@ mod tests {
         ] {
             assert!(read(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn what_is_said_last_counts() {
+        let said = "-f https://a.example -f https://b.example --body-limit=90MiB --read-only";
+        let config = read(&format!("{said} --body-limit=10MiB --read-only --log=warn")).unwrap();
+        assert_eq!(config.bodies.0, 10 << 20);
+        assert_eq!(config.routes.len(), 2, "these are several");
     }
 
     #[test]

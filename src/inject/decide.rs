@@ -108,6 +108,12 @@ pub enum Denial {
         sidecar::NAME
     )]
     NoContainer,
+    /// Two domains would have one variable.
+    #[error(
+        "the names of domains {0:?} and {1:?} make one variable, OPENSEARCH_URL_...: leave out {annotation}, or one of them",
+        annotation = options::ENVIRONMENT
+    )]
+    Variable(String, String),
     /// There is no port left.
     #[error("the pod leaves no port for the signing proxy")]
     NoPort,
@@ -175,11 +181,12 @@ pub fn decide(
     let utility = (UTILITY_PORT..=u16::MAX)
         .find(is_free)
         .ok_or(Denial::NoPort)?;
+    let told = told(&options, &placed)?;
     let container = sidecar::container(pod, &options, &placed, utility, settings);
     Ok(Decision::Inject(Box::new(Injection {
         container,
         is_native: options.is_native,
-        environment: told(&options, &placed),
+        environment: told,
         placed,
     })))
 }
@@ -292,29 +299,32 @@ fn near(name: &str, domains: &BTreeMap<String, Domain>) -> String {
 }
 
 /// The variables that say where to connect.
-fn told(options: &Options, placed: &[Placed]) -> BTreeMap<String, String> {
+fn told(options: &Options, placed: &[Placed]) -> Result<BTreeMap<String, String>, Denial> {
     if !options.environment {
-        return BTreeMap::new();
+        return Ok(BTreeMap::new());
     }
     let url = |it: &Placed| format!("http://127.0.0.1:{}", it.port);
-    let named = placed.iter().map(|it| {
-        let name: String = it
-            .name
-            .chars()
-            .map(|it| {
-                if it.is_ascii_alphanumeric() {
-                    it.to_ascii_uppercase()
-                } else {
-                    '_'
-                }
-            })
-            .collect();
-        (format!("OPENSEARCH_URL_{name}"), url(it))
-    });
+    let variable = |it: &Placed| {
+        let spelled = it.name.chars().map(|it| match it.to_ascii_uppercase() {
+            it if it.is_ascii_alphanumeric() => it,
+            _ => '_',
+        });
+        format!("OPENSEARCH_URL_{}", spelled.collect::<String>())
+    };
+    for (at, it) in placed.iter().enumerate() {
+        let same = placed.iter().take(at);
+        if let Some(same) = same
+            .into_iter()
+            .find(|other| variable(other) == variable(it))
+        {
+            return Err(Denial::Variable(same.name.clone(), it.name.clone()));
+        }
+    }
+    let named = placed.iter().map(|it| (variable(it), url(it)));
     let first = placed
         .first()
         .map(|it| ("OPENSEARCH_URL".to_owned(), url(it)));
-    named.chain(first).collect()
+    Ok(named.chain(first).collect())
 }
 
 #[cfg(test)]
@@ -516,7 +526,7 @@ mod tests {
             "--forward-to=https://vpc-logs.eu-west-1.es.amazonaws.com",
             "--listen-on=127.0.0.1:9200",
             "--listen-on=127.0.0.1:9201",
-            "--utility-port=0.0.0.0:9390",
+            "--utility-port=[::]:9390",
         ] {
             assert!(args.iter().any(|it| it == wanted), "{args:?}");
         }

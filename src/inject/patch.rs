@@ -1,8 +1,11 @@
 //! The fewest changes to a pod.
 
+use std::collections::BTreeMap;
+
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation};
 use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 
 use super::decide::Injection;
@@ -97,6 +100,26 @@ fn is_same(found: &Container, wanted: &Container) -> bool {
         it
     };
     let (mut found, wanted) = (sorted(found), sorted(wanted));
+    // What the API server's own plugins add: a token that the sidecar does not need, and a range's
+    // defaults for resources that it does not name.
+    if let Some(mounts) = &mut found.volume_mounts {
+        mounts.retain(|it| it.mount_path != "/var/run/secrets/kubernetes.io/serviceaccount");
+        if mounts.is_empty() {
+            found.volume_mounts = None;
+        }
+    }
+    if let Some(resources) = &mut found.resources {
+        let named = wanted.resources.clone().unwrap_or_default();
+        let keep = |list: &mut Option<BTreeMap<String, Quantity>>,
+                    named: Option<BTreeMap<String, Quantity>>| {
+            let named = named.unwrap_or_default();
+            if let Some(list) = list {
+                list.retain(|name, _| named.contains_key(name));
+            }
+        };
+        keep(&mut resources.requests, named.requests);
+        keep(&mut resources.limits, named.limits);
+    }
     // Defaults of the API server.
     found.image_pull_policy = None;
     found.termination_message_path = None;

@@ -156,8 +156,8 @@ fn arguments(
         say("region", (*region).to_owned());
     }
     say("service", "es".to_owned());
-    // Kubelets ask the pod's address; nothing is signed there.
-    say("utility-port", format!("0.0.0.0:{utility}"));
+    // Kubelets ask the pod's address, of either family; nothing is signed there.
+    say("utility-port", format!("[::]:{utility}"));
     let budget = memory.saturating_sub(OWN_MEMORY).max(4 << 20);
     say("body-budget", budget.to_string());
     say("body-limit", LARGEST_BODY.min(budget / 4 * 3).to_string());
@@ -191,38 +191,66 @@ fn resources(placed: &[Placed], of_pod: bool) -> ResourceRequirements {
     let quantity = |text: &str| Quantity(text.to_owned());
     let own = placed.iter().find_map(|it| it.settings.resources.clone());
     let mut resources = own.unwrap_or_default();
-    let fill = |list: &mut Option<BTreeMap<String, Quantity>>, usual: [(&str, &str); 2]| {
-        let list = list.get_or_insert_default();
-        for (name, value) in usual {
-            list.entry(name.to_owned())
-                .or_insert_with(|| quantity(value));
-        }
-    };
-    fill(
-        &mut resources.requests,
-        [("cpu", "10m"), ("memory", "32Mi")],
-    );
-    fill(&mut resources.limits, [("cpu", "1"), ("memory", "192Mi")]);
+    let requests = resources.requests.get_or_insert_default();
+    let limits = resources.limits.get_or_insert_default();
+    for (name, request, limit) in [("cpu", "10m", "1"), ("memory", "32Mi", "192Mi")] {
+        let (least, most) = (requests.get(name).cloned(), limits.get(name).cloned());
+        // No request is above its limit, whichever of the two the admin says.
+        let beside = |said: Option<&Quantity>, usual: &str, takes: fn(f64, f64) -> bool| match said
+        {
+            Some(said)
+                if amount(&said.0)
+                    .zip(amount(usual))
+                    .is_some_and(|(a, b)| takes(a, b)) =>
+            {
+                said.clone()
+            }
+            _ => quantity(usual),
+        };
+        let request = beside(most.as_ref(), request, |limit, usual| limit < usual);
+        let limit = beside(least.as_ref(), limit, |request, usual| request > usual);
+        requests.entry(name.to_owned()).or_insert(request);
+        limits.entry(name.to_owned()).or_insert(limit);
+    }
     resources
 }
 
 /// Reads a quantity of memory in bytes.
 fn bytes(quantity: &str) -> Option<u64> {
-    let split = quantity
-        .find(|it: char| it.is_ascii_alphabetic())
-        .unwrap_or(quantity.len());
-    let (number, unit) = quantity.split_at(split);
-    let factor: u64 = match unit {
-        "" => 1,
-        "k" => 1000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
+    let amount = amount(quantity).filter(|it| (0.0..1e15).contains(it))?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is in range, and no byte is halved"
+    )]
+    Some(amount as u64)
+}
+
+/// Reads a quantity as Kubernetes spells them: a decimal number with a suffix or an exponent.
+fn amount(quantity: &str) -> Option<f64> {
+    const SUFFIXES: [(&str, f64); 15] = [
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+        ("Pi", 1_125_899_906_842_624.0),
+        ("Ei", 1_152_921_504_606_846_976.0),
+        ("n", 1e-9),
+        ("u", 1e-6),
+        ("m", 1e-3),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("P", 1e15),
+        ("E", 1e18),
+    ];
+    let suffixed = SUFFIXES
+        .iter()
+        .find_map(|(suffix, factor)| Some((quantity.strip_suffix(suffix)?, *factor)));
+    let (number, factor) = suffixed.unwrap_or((quantity, 1.0));
+    let number: f64 = number.parse().ok()?;
+    Some(number * factor)
 }
 
 /// What `restricted` asks for; who it runs as only where the pod does not say: then a token that only
@@ -255,8 +283,10 @@ fn identity(spec: Option<&PodSpec>) -> (Vec<EnvVar>, Vec<VolumeMount>) {
         return Default::default();
     };
     let init = spec.init_containers.iter().flatten();
-    let containers = spec.containers.iter().chain(init);
-    let mut others = containers.filter(|it| it.name != NAME);
+    let all = || spec.containers.iter().chain(init.clone());
+    let others = all().filter(|it| it.name != NAME);
+    // The sidecar itself, where it alone is to know (`skip-containers`).
+    let mut others = others.chain(all().filter(|it| it.name == NAME));
     let is_told = |it: &&Container| {
         let mut names = it.env.iter().flatten().map(|it| it.name.as_str());
         names.any(|it| it == "AWS_ROLE_ARN" || it == "AWS_CONTAINER_CREDENTIALS_FULL_URI")
@@ -275,7 +305,7 @@ fn identity(spec: Option<&PodSpec>) -> (Vec<EnvVar>, Vec<VolumeMount>) {
         let mut files = files.iter();
         files.any(|it| {
             it.strip_prefix(folder)
-                .is_some_and(|rest| rest.starts_with('/'))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         })
     };
     let has_volume = |name: &str| spec.volumes.iter().flatten().any(|it| it.name == name);
@@ -286,4 +316,75 @@ fn identity(spec: Option<&PodSpec>) -> (Vec<EnvVar>, Vec<VolumeMount>) {
         .collect();
     mounts.sort_by(|a, b| a.mount_path.cmp(&b.mount_path));
     (environment.into_values().cloned().collect(), mounts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::domain::SigningProxy;
+
+    #[test]
+    fn quantities_are_read() {
+        for (text, bytes_) in [
+            ("64Mi", Some(64 << 20)),
+            ("0.5Gi", Some(512 << 20)),
+            ("1e6", Some(1_000_000)),
+            ("100M", Some(100_000_000)),
+            ("134217728", Some(128 << 20)),
+            ("128000000000m", Some(128_000_000)),
+            ("x", None),
+            ("-1", None),
+        ] {
+            assert_eq!(bytes(text), bytes_, "{text}");
+        }
+        assert_eq!(amount("250m"), Some(0.25));
+    }
+
+    #[test]
+    fn no_request_is_above_its_limit() {
+        let list = |name: &str, value: &str| {
+            let value = Quantity(value.to_owned());
+            Some(BTreeMap::from([(name.to_owned(), value)]))
+        };
+        let filled = |requests, limits| {
+            let own = ResourceRequirements {
+                requests,
+                limits,
+                ..ResourceRequirements::default()
+            };
+            let placed = Placed {
+                name: "logs".to_owned(),
+                endpoint: "x".to_owned(),
+                region: "eu-west-1".to_owned(),
+                port: 9200,
+                settings: SigningProxy {
+                    resources: Some(own),
+                    ..SigningProxy::default()
+                },
+            };
+            let made = resources(&[placed], false);
+            let of = |list: Option<BTreeMap<String, Quantity>>| {
+                let list = list.unwrap_or_default();
+                ["cpu", "memory"].map(|it| list[it].0.clone())
+            };
+            (of(made.requests), of(made.limits))
+        };
+        let told = |requests: [&str; 2], limits: [&str; 2]| {
+            (requests.map(str::to_owned), limits.map(str::to_owned))
+        };
+        let usual = told(["10m", "32Mi"], ["1", "192Mi"]);
+        assert_eq!(filled(None, None), usual);
+        assert_eq!(
+            filled(list("memory", "256Mi"), None),
+            told(["10m", "256Mi"], ["1", "256Mi"])
+        );
+        assert_eq!(
+            filled(None, list("memory", "16Mi")),
+            told(["10m", "16Mi"], ["1", "16Mi"])
+        );
+        assert_eq!(
+            filled(list("cpu", "2"), None),
+            told(["2", "32Mi"], ["2", "192Mi"])
+        );
+    }
 }

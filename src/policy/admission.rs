@@ -36,8 +36,10 @@ fn is_certain(reason: Reason) -> bool {
     )
 }
 
-fn finding(rejection: Rejection) -> Finding {
+fn finding(rejection: Rejection, namespace: &str, labels: &NamespaceLabels) -> Finding {
     match rejection.reason {
+        // A namespace that was made a moment ago may have labels that consent selects by.
+        Reason::NotPermitted if !labels.contains_key(namespace) => Finding::Warning(rejection),
         reason if is_certain(reason) => Finding::Refused(rejection),
         // Which nobody was asked for here.
         Reason::PrincipalUnknown => Finding::Fine,
@@ -77,7 +79,7 @@ pub fn grant<'a>(
         let mut verdicts = verdict::of_all(all, domain, facts, &accounts, labels, now);
         match verdicts.remove(&key) {
             Some(Verdict::Refused(rejection) | Verdict::Undecided(_, rejection)) => {
-                finding(rejection)
+                finding(rejection, &key.namespace, labels)
             }
             _ => Finding::Fine,
         }
@@ -131,9 +133,9 @@ pub fn definition(
         check::Verdict::Broken(_, rejection) => match rejection.reason {
             // What the plugin has of its own nobody asked here.
             Reason::InvalidSpec => Finding::Warning(rejection),
-            _ => finding(rejection),
+            _ => finding(rejection, &key.namespace, labels),
         },
-        check::Verdict::Refused(_, rejection) => finding(rejection),
+        check::Verdict::Refused(_, rejection) => finding(rejection, &key.namespace, labels),
         _ => Finding::Fine,
     }
 }

@@ -19,9 +19,6 @@ use rcgen::{
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-/// How long before it is made a certificate holds: clocks differ.
-const EARLY: SignedDuration = SignedDuration::from_mins(5);
-
 /// How much time there is for things to happen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timing {
@@ -47,6 +44,13 @@ pub(super) struct Pair {
     made: Timestamp,
     /// When it ends.
     pub(super) ends: Timestamp,
+}
+
+impl Pair {
+    /// Tells whether it is for all of the names; a replica that knows fewer does not mind the others.
+    fn is_for(&self, names: &[String]) -> bool {
+        names.iter().all(|it| self.names.contains(it))
+    }
 }
 
 impl fmt::Debug for Pair {
@@ -135,17 +139,24 @@ impl State {
         match &mut after.next {
             // Nobody can be served by the old one.
             Some(next) if is_over && next.pair.ends > now => after.promote(),
-            _ if is_over || self.current.names != names => {
+            _ if is_over => {
                 let old = std::mem::replace(&mut after.current, make(names, timing, now)?);
                 after.retire(old, now);
                 after.next = None;
+            }
+            // It was made for fewer names than are called now.
+            Some(next) if !next.pair.is_for(names) => {
+                next.pair = make(names, timing, now)?;
+                next.announced = None;
             }
             Some(next) => match next.announced {
                 None if announced => next.announced = Some(now),
                 Some(since) if now.duration_since(since) >= timing.settling => after.promote(),
                 _ => {}
             },
-            None if now.duration_since(self.current.made) >= timing.renewal => {
+            None if now.duration_since(self.current.made) >= timing.renewal
+                || !self.current.is_for(names) =>
+            {
                 after.next = Some(Next {
                     pair: make(names, timing, now)?,
                     announced: None,
@@ -179,7 +190,8 @@ fn make(names: &[String], timing: Timing, now: Timestamp) -> Result<Pair, rcgen:
             .map_err(|_| rcgen::Error::CouldNotParseCertificate)
     };
     let after = |span: SignedDuration| now.saturating_add(span).unwrap_or(Timestamp::MAX);
-    let (begins, ends) = (after(-EARLY), after(timing.lifetime));
+    // Long before: a replica whose clock is ahead is not the only one that it is for.
+    let (begins, ends) = (after(-timing.lifetime), after(timing.lifetime));
     let called = |text: &str| {
         let mut name = DistinguishedName::new();
         name.push(DnType::CommonName, text);
@@ -260,19 +272,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_or_for_other_names_is_replaced_at_once() {
+    fn what_is_over_is_replaced_at_once() {
         let state = first();
         let over = step(&state, false, at(30)).unwrap();
         assert_ne!(over.current, state.current);
         assert_eq!(over.bundle(), over.current.authority);
-        let other = vec!["c.d.svc".to_owned()];
-        let renamed = state.step(&other, true, TIMING, at(1)).unwrap().unwrap();
-        assert_eq!(renamed.current.names, other);
-        assert!(renamed.bundle().contains(&state.current.authority));
         // The next one is there already, though nobody could be told.
         let made = step(&state, false, at(20)).unwrap();
         let next = made.next.clone().unwrap().pair;
         assert_eq!(step(&made, false, at(30)).unwrap().current, next);
+    }
+
+    #[test]
+    fn what_is_for_fewer_names_is_replaced_once_everybody_can_know_it() {
+        let state = first();
+        let more = vec!["a.b.svc".to_owned(), "c.d.svc".to_owned()];
+        let made = state.step(&more, true, TIMING, at(1)).unwrap().unwrap();
+        assert_eq!(made.current, state.current);
+        assert_eq!(made.next.clone().unwrap().pair.names, more);
+        // A replica that is still told of fewer takes nothing back.
+        assert_eq!(step(&made, false, at(1)), None);
+        let announced = made.step(&more, true, TIMING, at(1)).unwrap().unwrap();
+        let after = announced.step(&more, true, TIMING, at(2)).unwrap().unwrap();
+        assert_eq!(after.current.names, more);
+        assert_eq!(step(&after, true, at(3)), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
@@ -61,6 +61,9 @@ pub enum Source {
     Folder(PathBuf),
 }
 
+/// How long before its end a certificate is good for nothing any more.
+const MARGIN: SignedDuration = SignedDuration::from_mins(1);
+
 /// The certificate that is served.
 #[derive(Debug, Default)]
 pub(super) struct Served(RwLock<Option<Arc<CertifiedKey>>>);
@@ -98,6 +101,14 @@ struct Last {
     ends: Option<Timestamp>,
 }
 
+impl Last {
+    /// Tells whether the API server would take what is served, and will for a while.
+    fn holds(&self, now: Timestamp) -> bool {
+        let left = |it: Timestamp| it.duration_since(now) > MARGIN;
+        self.ends.is_some_and(left)
+    }
+}
+
 impl Keeper {
     /// Keeps them; never ends.
     pub(super) async fn run(self) -> anyhow::Result<()> {
@@ -126,8 +137,7 @@ impl Keeper {
                     told = error;
                 }
             }
-            let holds = last.ends.is_some_and(|it| it > Timestamp::now());
-            self.ready.set(holds);
+            self.ready.set(last.holds(Timestamp::now()));
             // What is being installed is there in a moment.
             sleep(if is_done { wait } else { wait.min(RETRY) }).await;
         }
@@ -184,6 +194,7 @@ impl Keeper {
         };
         self.serve(&state, last)?;
         let announced = self.announce(configuration, &state.bundle()).await;
+        let now = Timestamp::now();
         let next = state
             .step(names, announced.is_ok(), timing, now)
             .context("no certificate can be made")?;
@@ -226,7 +237,7 @@ impl Keeper {
         if certificate == last.certificate {
             return Ok(());
         }
-        let ends = ends_of(&certificate)?;
+        let ends = ends_of(&certificate, Timestamp::now())?;
         self.take(&certificate, &key, ends, last)
     }
 
@@ -291,12 +302,17 @@ impl Keeper {
     }
 }
 
-/// Reads when a certificate ends.
-fn ends_of(certificate: &str) -> anyhow::Result<Timestamp> {
+/// Reads when a certificate ends, if it has begun.
+fn ends_of(certificate: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
     let first = CertificateDer::from_pem_slice(certificate.as_bytes());
     let first = first.context("the certificate is no PEM")?;
     let (_, parsed) =
         x509_parser::parse_x509_certificate(&first).context("the certificate cannot be read")?;
+    let begins = parsed.validity().not_before.timestamp();
+    ensure!(
+        begins <= now.as_second(),
+        "the certificate does not hold yet"
+    );
     let ends = parsed.validity().not_after.timestamp();
     Timestamp::from_second(ends).context("the certificate's end is no time")
 }
@@ -331,4 +347,35 @@ where
 fn said(context: &str) -> impl Fn(kube::Error) -> anyhow::Error {
     let context = context.to_owned();
     move |error| anyhow::anyhow!("{context}: {}", Said(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    fn certificate(from: i32, until: i32) -> String {
+        let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().pem()
+    }
+
+    #[test]
+    fn readiness_ends_before_the_certificate_does() {
+        let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+        let ends = ends_of(&certificate(2026, 2027), now).unwrap();
+        assert_eq!(ends, "2027-01-01T00:00:00Z".parse().unwrap());
+        let last = Last {
+            ends: Some(ends),
+            ..Last::default()
+        };
+        assert!(last.holds(now));
+        assert!(!last.holds(ends - MARGIN));
+        assert!(!last.holds(ends + MARGIN));
+        assert!(!Last::default().holds(now));
+        assert!(ends_of(&certificate(2027, 2028), now).is_err(), "not yet");
+    }
 }

@@ -115,14 +115,16 @@ fn warnings(pod: &Pod, namespace: &str, injection: &Injection, stores: &Stores) 
                 && grant.spec.principals.iter().any(|it| {
                     let by_account = it.service_account.as_ref();
                     let by_role = it.iam_role.as_ref();
+                    let for_all = it.account.is_some() || it.anonymous.is_some();
                     own && by_account.is_some_and(|it| it.name == account)
                         || by_role.is_some_and(|it| Some(&it.arn) == role.as_ref())
+                        || for_all
                 })
         };
         let mut named = grants().filter(is_for);
         let Some(first) = named.next() else {
             warnings.push(format!(
-                "no DomainAccess lets service account {namespace}/{account} use domain {domain:?}: its requests will be refused until one does"
+                "no DomainAccess lets service account {namespace}/{account} use domain {domain:?}: unless its role is let in otherwise, its requests are refused until one does"
             ));
             continue;
         };

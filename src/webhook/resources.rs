@@ -4,8 +4,8 @@
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, Operation};
-use kube::core::{DynamicObject, GroupVersionKind};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -13,6 +13,7 @@ use super::review::Answer;
 use super::stores::Stores;
 use crate::api::access::DomainAccess;
 use crate::api::action_group::DomainActionGroup;
+use crate::api::condition::Reason;
 use crate::api::domain::OpenSearchDomain;
 use crate::api::role::DomainRole;
 use crate::api::tenant::DomainTenant;
@@ -24,7 +25,7 @@ use crate::policy::fine_grained::definition::{self, Defines};
 use crate::policy::fine_grained::nearest::{nearest, suggestion};
 
 /// Reviews one of our own objects.
-pub(super) fn review(
+pub(super) async fn review(
     request: &AdmissionRequest<DynamicObject>,
     stores: &Stores,
     now: Timestamp,
@@ -36,30 +37,15 @@ pub(super) fn review(
     if object.metadata.deletion_timestamp.is_some() || !is_changed(request) {
         return Answer::new(response, "unchanged");
     }
-    let GroupVersionKind { kind, .. } = &request.kind;
-    let object = json!({
-        "apiVersion": object.types.as_ref().map(|it| &it.api_version),
-        "kind": object.types.as_ref().map(|it| &it.kind),
-        "metadata": object.metadata,
-        "spec": object.data.get("spec").cloned().unwrap_or(Value::Null),
-    });
-    let found = match kind.as_str() {
-        "OpenSearchDomain" => read(object).map(|it| of_domain(&it, stores)),
-        "DomainAccess" => read(object).map(|it| of_grant(&it, stores, now)),
-        "DomainRole" => read::<DomainRole>(object).map(|it| {
-            let domain = it.spec.domain_ref.name.clone();
-            of_definition(&it, &domain, stores)
-        }),
-        "DomainTenant" => read::<DomainTenant>(object).map(|it| {
-            let domain = it.spec.domain_ref.name.clone();
-            of_definition(&it, &domain, stores)
-        }),
-        "DomainActionGroup" => read::<DomainActionGroup>(object).map(|it| {
-            let domain = it.spec.domain_ref.name.clone();
-            of_definition(&it, &domain, stores)
-        }),
-        other => Err(format!("{other} is no kind of this operator's")),
-    };
+    let kind = request.kind.kind.as_str();
+    let mut found = look(kind, object, stores, now).await;
+    // What broke a rule before may be put right step by step.
+    if let (Ok(Finding::Refused(rejection)), Some(old)) = (&found, &request.old_object)
+        && let Ok(Finding::Refused(before)) = look(kind, old, stores, now).await
+        && before.reason == rejection.reason
+    {
+        found = Ok(Finding::Warning(rejection.clone()));
+    }
     match found {
         Ok(Finding::Fine) => Answer::new(response, "accepted"),
         Ok(Finding::Warning(rejection)) => {
@@ -77,6 +63,38 @@ pub(super) fn review(
             Answer::new(response, "unreadable")
         }
     }
+}
+
+/// Looks at an object of ours.
+async fn look(
+    kind: &str,
+    object: &DynamicObject,
+    stores: &Stores,
+    now: Timestamp,
+) -> Result<Finding, String> {
+    let object = json!({
+        "apiVersion": object.types.as_ref().map(|it| &it.api_version),
+        "kind": object.types.as_ref().map(|it| &it.kind),
+        "metadata": object.metadata,
+        "spec": object.data.get("spec").cloned().unwrap_or(Value::Null),
+    });
+    Ok(match kind {
+        "OpenSearchDomain" => of_domain(&read(object)?, stores),
+        "DomainAccess" => of_grant(&read(object)?, stores, now).await,
+        "DomainRole" => {
+            let it: DomainRole = read(object)?;
+            of_definition(&it, &it.spec.domain_ref.name, stores).await
+        }
+        "DomainTenant" => {
+            let it: DomainTenant = read(object)?;
+            of_definition(&it, &it.spec.domain_ref.name, stores).await
+        }
+        "DomainActionGroup" => {
+            let it: DomainActionGroup = read(object)?;
+            of_definition(&it, &it.spec.domain_ref.name, stores).await
+        }
+        other => return Err(format!("{other} is no kind of this operator's")),
+    })
 }
 
 /// Tells whether the spec is new: labels, finalizers and statuses are nobody's business here, and what
@@ -115,10 +133,14 @@ fn of_domain(object: &OpenSearchDomain, stores: &Stores) -> Finding {
 }
 
 /// Finds the domain that an object names.
-fn domain_of(name: &str, stores: &Stores) -> Result<(Domain, Option<bool>), Finding> {
+async fn domain_of(name: &str, stores: &Stores) -> Result<(Domain, Option<bool>), Finding> {
     let domains = stores.domains.state();
     let readable = || domains.iter().filter_map(|it| it.0.as_ref().ok());
-    let found = domains.iter().find(|it| it.name_any() == name);
+    let mut found = domains.iter().find(|it| it.name_any() == name).cloned();
+    if found.is_none() {
+        // Who cannot be asked refuses nobody.
+        found = stores.ask(name).await.map_err(|_| Finding::Fine)?;
+    }
     let Some(found) = found else {
         let names: Vec<String> = readable().map(ResourceExt::name_any).collect();
         let nearest = nearest(name, names.iter().map(String::as_str));
@@ -126,7 +148,7 @@ fn domain_of(name: &str, stores: &Stores) -> Result<(Domain, Option<bool>), Find
             "there is no OpenSearchDomain {name:?}{}; apply it first, or ask its admin for its name",
             suggestion(nearest)
         );
-        let reason = crate::api::condition::Reason::DomainNotFound;
+        let reason = Reason::DomainNotFound;
         let rejection = Rejection::new(reason, "spec.domainRef.name", rule);
         return Err(Finding::Refused(rejection));
     };
@@ -139,8 +161,8 @@ fn domain_of(name: &str, stores: &Stores) -> Result<(Domain, Option<bool>), Find
     Ok((domain, endpoint.map(|it| it.starts_with("vpc-"))))
 }
 
-fn of_grant(object: &DomainAccess, stores: &Stores, now: Timestamp) -> Finding {
-    let (domain, in_vpc) = match domain_of(&object.spec.domain_ref.name, stores) {
+async fn of_grant(object: &DomainAccess, stores: &Stores, now: Timestamp) -> Finding {
+    let (domain, in_vpc) = match domain_of(&object.spec.domain_ref.name, stores).await {
         Ok(found) => found,
         Err(finding) => return finding,
     };
@@ -150,12 +172,12 @@ fn of_grant(object: &DomainAccess, stores: &Stores, now: Timestamp) -> Finding {
     admission::grant(object, others, &domain, in_vpc, &stores.labels(), now)
 }
 
-fn of_definition<K: Defines>(object: &K, domain: &str, stores: &Stores) -> Finding {
-    let (domain, _) = match domain_of(domain, stores) {
+async fn of_definition<K: Defines>(object: &K, domain: &str, stores: &Stores) -> Finding {
+    let definition = definition::definition(object);
+    let (domain, _) = match domain_of(domain, stores).await {
         Ok(found) => found,
         Err(finding) => return finding,
     };
     let others = stores.definitions(&domain.name);
-    let definition = definition::definition(object);
     admission::definition(definition, others.into_iter(), &domain, &stores.labels())
 }

@@ -54,7 +54,7 @@ impl Reviewer {
     /// # Errors
     ///
     /// Refuses what is no review.
-    pub(super) fn answer(&self, path: &str, body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    pub(super) async fn answer(&self, path: &str, body: &[u8]) -> Result<Vec<u8>, Refusal> {
         let began = Instant::now();
         let (path, answer) = match path {
             PODS => {
@@ -64,7 +64,8 @@ impl Reviewer {
             RESOURCES => {
                 let request: AdmissionRequest<DynamicObject> = read(body)?;
                 let now = Timestamp::now();
-                (RESOURCES, resources::review(&request, &self.stores, now))
+                let answer = resources::review(&request, &self.stores, now).await;
+                (RESOURCES, answer)
             }
             _ => {
                 let told = format!("there are {PODS} and {RESOURCES}");

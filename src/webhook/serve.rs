@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -26,9 +26,18 @@ use super::review::{Refusal, Reviewer};
 /// limit, and an update has two.
 const LARGEST: usize = 8 << 20;
 
-/// How long a client may take for the handshake, a head, or a body; the API server waits for 30 s at
-/// most.
+/// The memory for all reviews that are read at a time, in KiB; others wait.
+const BUDGET: u32 = 48 << 10;
+
+/// How long a client may take for the handshake...
+const HANDSHAKE: Duration = Duration::from_secs(3);
+
+/// ...for a body...
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// ...and between two requests: longer than the API server keeps a connection, 90 s, since it does not
+/// send a review again that met the end of one.
+const IDLE: Duration = Duration::from_mins(2);
 
 /// The most connections at a time; others wait to be taken.
 const CONNECTIONS: usize = 512;
@@ -41,6 +50,20 @@ pub(super) struct Server {
     pub(super) reviewer: Reviewer,
     /// Whether every list is complete: before, nobody can tell what a pod may have.
     pub(super) is_open: AtomicBool,
+    /// Whether the process is about to end: who calls still is sent to another.
+    pub(super) is_leaving: AtomicBool,
+    room: Semaphore,
+}
+
+impl Server {
+    pub(super) fn new(reviewer: Reviewer) -> Self {
+        Self {
+            reviewer,
+            is_open: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
+            room: Semaphore::new(BUDGET as usize),
+        }
+    }
 }
 
 /// Serves until it is told to end; then lets each review under way come to its end.
@@ -98,7 +121,7 @@ async fn connection(
         debug!("a connection has gone: {error}");
         return;
     }
-    let shaken = timeout(PATIENCE, tls.accept(stream)).await;
+    let shaken = timeout(HANDSHAKE, tls.accept(stream)).await;
     let Ok(Ok(stream)) = shaken else {
         debug!("a connection did not come about: {shaken:?}");
         server.reviewer.metrics.no_handshake();
@@ -109,9 +132,7 @@ async fn connection(
         async move { Ok::<_, Infallible>(server.respond(request).await) }
     });
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE);
+    builder.timer(TokioTimer::new()).header_read_timeout(IDLE);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
@@ -140,6 +161,10 @@ impl Server {
         *response.status_mut() = status;
         let kind = HeaderValue::from_static(kind);
         response.headers_mut().insert(CONTENT_TYPE, kind);
+        if self.is_leaving.load(Ordering::Relaxed) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         response
     }
 
@@ -161,6 +186,12 @@ impl Server {
         if length.is_some_and(|it| it > LARGEST) {
             return Err(large());
         }
+        let wanted = length.unwrap_or(LARGEST).div_ceil(1 << 10);
+        let wanted = u32::try_from(wanted).unwrap_or(BUDGET);
+        let Ok(Ok(_room)) = timeout(PATIENCE, self.room.acquire_many(wanted)).await else {
+            let told = "too many reviews at a time".to_owned();
+            return Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, told));
+        };
         let (head, body) = request.into_parts();
         let body = timeout(PATIENCE, Limited::new(body, LARGEST).collect());
         let body = match body.await {
@@ -174,6 +205,6 @@ impl Server {
                 return Err(Refusal(StatusCode::REQUEST_TIMEOUT, told));
             }
         };
-        self.reviewer.answer(head.uri.path(), &body)
+        self.reviewer.answer(head.uri.path(), &body).await
     }
 }

@@ -1,6 +1,7 @@
 //! The cluster as the watches saw it last: nothing is asked while a pod waits.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use anyhow::bail;
 use futures::stream::BoxStream;
@@ -25,9 +26,13 @@ use crate::runtime::watch::{Failures, Pauses};
 
 type Guarded<K> = DeserializeGuard<K>;
 
+/// A domain as it was read.
+pub(super) type Domain = Guarded<OpenSearchDomain>;
+
 /// Everything that a review looks at.
 #[derive(Clone)]
 pub(super) struct Stores {
+    client: Client,
     /// Every domain.
     pub(super) domains: Store<Guarded<OpenSearchDomain>>,
     /// Every grant.
@@ -74,6 +79,7 @@ pub(super) fn open(client: &Client) -> (Stores, Watches) {
         accounts_watch,
     ]);
     let stores = Stores {
+        client: client.clone(),
         domains,
         grants,
         roles,
@@ -118,6 +124,17 @@ impl Stores {
         self.groups.wait_until_ready().await?;
         self.namespaces.wait_until_ready().await?;
         self.accounts.wait_until_ready().await
+    }
+
+    /// Asks the API server for a domain that the watch has not told of: it may have been made a moment
+    /// ago.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it does not answer.
+    pub(super) async fn ask(&self, name: &str) -> Result<Option<Arc<Domain>>, kube::Error> {
+        let domains = Api::<Domain>::all(self.client.clone());
+        Ok(domains.get_opt(name).await?.map(Arc::new))
     }
 
     /// Returns what objects define on a domain.

@@ -5,15 +5,14 @@
     reason = "an expectation that fails here is a failed test"
 )]
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use kube::api::{Api, DynamicObject, PatchParams};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::hook::{Hook, asking, resource};
+use crate::hook::{Hook, PATIENCE, asking, resource};
 
 /// How many pods are made while certificates change, and how often they do.
 const ADMISSIONS: usize = 10_000;
@@ -30,42 +29,98 @@ async fn bundle(hook: &Hook) -> String {
     bundle.as_str().unwrap_or_default().to_owned()
 }
 
-/// Two replicas, of which either may take a step, and pods all the while.
+/// Two replicas, of which either may take a step: one reviews the pods, the other grants, all the while.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_pod_is_refused_while_certificates_change() {
+async fn nothing_is_refused_while_certificates_change() {
     let renewal = ["--webhook-certificate-renewal", "3s"];
     let hook = Hook::start(&renewal).await;
     let renewal: Vec<String> = renewal.iter().map(|it| (*it).to_owned()).collect();
-    hook.start_webhook("second", &renewal).await;
-    hook.namespace("rotated").await;
-    let made = AtomicUsize::new(0);
-    let mut bundles = BTreeSet::new();
+    let second = hook.start_webhook("second", &renewal).await;
+    hook.send_grants_to(second).await;
+    hook.namespace("team").await;
+    let served = |name: &str| hook.log(name).matches("a certificate is served").count() - 1;
+    let (made, granted) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let mut numbers = 0..;
-    // Until both have happened.
-    while made.load(Ordering::Relaxed) < ADMISSIONS || bundles.len() < ROTATIONS {
-        let some = numbers.by_ref().take(500);
-        let pods = some.map(|number: usize| asking(&format!("pod-{number}"), "logs"));
-        stream::iter(pods)
-            .for_each_concurrent(AT_A_TIME, |pod| {
-                let (hook, made) = (&hook, &made);
+    while made.load(Ordering::Relaxed) < ADMISSIONS
+        || served("webhook").min(served("second")) < ROTATIONS
+    {
+        let some = numbers.by_ref().take(200);
+        stream::iter(some)
+            .for_each_concurrent(AT_A_TIME, |number: usize| {
+                let (hook, made, granted) = (&hook, &made, &granted);
                 async move {
-                    let admitted = hook.dry_run("rotated", &pod).await.unwrap();
+                    if number % 20 == 0 {
+                        let grant = grant(&format!("grant-{number}"));
+                        hook.dry_run("team", &grant).await.unwrap();
+                        granted.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let pod = asking(&format!("pod-{number}"), "logs");
+                    let admitted = hook.dry_run("team", &pod).await.unwrap();
                     let first = &admitted["spec"]["initContainers"][0];
                     assert_eq!(first["name"], "opensearch-access-proxy");
                     made.fetch_add(1, Ordering::Relaxed);
                 }
             })
             .await;
-        bundles.insert(bundle(&hook).await);
     }
-    let served = |name: &str| hook.log(name).matches("a certificate is served").count();
     println!(
-        "{} pods, {} bundles, {} certificates",
+        "{} pods, {} grants, {} and {} certificates",
         made.load(Ordering::Relaxed),
-        bundles.len(),
-        served("webhook")
+        granted.load(Ordering::Relaxed),
+        served("webhook"),
+        served("second")
     );
-    assert!(served("webhook") >= ROTATIONS / 2, "{}", served("webhook"));
+}
+
+fn grant(name: &str) -> Value {
+    json!({"apiVersion": "opensearch-access.io/v1alpha1", "kind": "DomainAccess",
+        "metadata": {"name": name},
+        "spec": {"domainRef": {"name": "logs"}, "access": "Read", "paths": ["team-*"],
+            "principals": [{"serviceAccount": {"name": "api"}}]}})
+}
+
+/// A replica that is asked to stop answers whoever still calls, and sends them to another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_refused_while_a_replica_stops() {
+    let hook = Hook::start(&[]).await;
+    hook.namespace("stopped").await;
+    for round in 0..3 {
+        let mut first = hook.take_webhook();
+        let second = hook.start_webhook(&format!("next-{round}"), &[]).await;
+        let made = AtomicUsize::new(0);
+        let is_over = AtomicBool::new(false);
+        let load = stream::iter(0..).take_while(|_| {
+            let is_over = is_over.load(Ordering::Relaxed);
+            async move { !is_over }
+        });
+        let load = load.for_each_concurrent(AT_A_TIME, |number: usize| {
+            let (hook, made) = (&hook, &made);
+            async move {
+                let pod = asking(&format!("pod-{round}-{number}"), "logs");
+                hook.dry_run("stopped", &pod).await.unwrap();
+                made.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let change = async {
+            // As a Service: it is told of the new one, and of the end of the old one, and the load goes on.
+            hook.until("the next one serves", async || {
+                let log = hook.log(&format!("next-{round}"));
+                let serves = ["a certificate is served", "the webhook is running"];
+                if serves.iter().all(|it| log.contains(it)) {
+                    Ok(())
+                } else {
+                    Err(log)
+                }
+            })
+            .await;
+            first.signal("TERM").unwrap();
+            hook.install(second).await;
+            first.wait(PATIENCE).await.unwrap();
+            is_over.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(load, change);
+        assert!(made.load(Ordering::Relaxed) > 100);
+    }
 }
 
 /// Whoever overwrites a configuration, as an apply of the manifests does, takes nothing away for long.
@@ -76,7 +131,7 @@ async fn a_configuration_without_authority_gets_it_again() {
     assert!(!before.is_empty());
     let kind = resource("MutatingWebhookConfiguration");
     let api = Api::<DynamicObject>::all_with(hook.client(), &kind);
-    let remove = serde_json::from_value(serde_json::json!([
+    let remove = serde_json::from_value(json!([
         {"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]));
     let remove = kube::api::Patch::<()>::Json(remove.unwrap());
     api.patch("opensearch-access", &PatchParams::default(), &remove)

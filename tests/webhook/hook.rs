@@ -158,6 +158,23 @@ impl Hook {
         .await;
     }
 
+    /// Has another port review our own objects, and nothing be stored without it.
+    pub(crate) async fn send_grants_to(&self, port: u16) {
+        let kind = resource("ValidatingWebhookConfiguration");
+        let api = Api::<DynamicObject>::all_with(self.client(), &kind);
+        let to = json!([
+            {"op": "replace", "path": "/webhooks/0/clientConfig/url",
+                "value": format!("https://127.0.0.1:{port}/validate")},
+            {"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Fail"},
+        ]);
+        let to = Patch::<()>::Json(serde_json::from_value(to).unwrap());
+        api.patch("opensearch-access", &PatchParams::default(), &to)
+            .await
+            .unwrap();
+        // The API server sees it in a moment.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+
     async fn apply(&self, objects: Vec<Value>) {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
         let applied = self.cluster.kubectl_apply(&list.to_string()).await;
@@ -416,6 +433,11 @@ pub(crate) fn resource(kind: &str) -> ApiResource {
             "admissionregistration.k8s.io",
             "v1",
             "mutatingwebhookconfigurations",
+        ),
+        "ValidatingWebhookConfiguration" => (
+            "admissionregistration.k8s.io",
+            "v1",
+            "validatingwebhookconfigurations",
         ),
         "Namespace" => ("", "v1", "namespaces"),
         "Pod" => ("", "v1", "pods"),

@@ -17,6 +17,7 @@ mod common {
 mod certificates;
 mod hook;
 mod identities;
+mod plugin;
 mod pods;
 mod resources;
 mod reviews;

@@ -144,15 +144,18 @@ async fn what_is_stored_can_always_be_let_go() {
         patched.map(drop).map_err(|error| error.to_string())
     };
     hook.until("the withdrawal is seen", async || {
-        match change(json!({"spec": {"access": "ReadWrite"}})).await {
+        match hook.dry_run("resources", &grant("new", &json!({}))).await {
             Err(said) if said.contains("no consent") => Ok(()),
-            other => {
-                change(json!({"spec": {"access": "Read"}})).await.ok();
-                Err(format!("{other:?}"))
-            }
+            other => Err(format!("{other:?}")),
         }
     })
     .await;
+    // What broke the same rule before may change, step by step; another rule it may not break.
+    change(json!({"spec": {"paths": ["resources-y"]}}))
+        .await
+        .unwrap();
+    let lost = change(json!({"spec": {"principals": []}})).await;
+    assert!(lost.is_err(), "{lost:?}");
     change(json!({"metadata": {"labels": {"a": "b"}, "finalizers": ["example.com/x"]}}))
         .await
         .unwrap();

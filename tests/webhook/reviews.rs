@@ -170,7 +170,12 @@ async fn what_is_no_review_is_refused_in_words_and_harms_nobody() {
     ];
     for (path, body, status, words) in cases {
         let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
-        let (found, said) = post(port, path, body, None).await.unwrap();
+        let answered = post(port, path, body, None).await;
+        if status == 413 && answered.is_err() {
+            // It is not read to its end: who still sends may not get to read why.
+            continue;
+        }
+        let (found, said) = answered.unwrap();
         assert_eq!(found, status, "{shown}: {said}");
         assert!(said.contains(words), "{shown}: {said}");
     }

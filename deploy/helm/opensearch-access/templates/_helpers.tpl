@@ -63,7 +63,7 @@ labels:
 {{- define "opensearch-access.volumes.webhook" -}}
 {{- if .Values.certManager.enabled }}
 - name: certificate
-  secret: {secretName: opensearch-access-webhook-certificate}
+  secret: {secretName: opensearch-access-webhook-tls}
 {{- end }}
 {{- with .Values.webhook.clientCaSecret }}
 - name: client-ca
