@@ -49,7 +49,7 @@ async fn nothing_is_refused_while_certificates_change() {
             .for_each_concurrent(AT_A_TIME, |number: usize| {
                 let (hook, made, granted) = (&hook, &made, &granted);
                 async move {
-                    if number % 20 == 0 {
+                    if number.is_multiple_of(20) {
                         let grant = grant(&format!("grant-{number}"));
                         hook.dry_run("team", &grant).await.unwrap();
                         granted.fetch_add(1, Ordering::Relaxed);
