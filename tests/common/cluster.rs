@@ -315,28 +315,8 @@ impl Cluster {
         args: impl IntoIterator<Item = impl AsRef<OsStr>>,
         input: &str,
     ) -> Output {
-        let run = async {
-            let mut child = tokio::process::Command::new(self.programs.join("kubectl"))
-                .args(args)
-                .env("KUBECONFIG", self.kubeconfig())
-                // Its discovery cache is keyed by address, and ports are used again.
-                .env("HOME", self.path())
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .kill_on_drop(true)
-                .spawn()?;
-            if let Some(mut stdin) = child.stdin.take() {
-                match stdin.write_all(input.as_bytes()).await {
-                    // It may refuse its arguments without reading anything.
-                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
-                    _ => {}
-                }
-            }
-            child.wait_with_output().await
-        };
-        run.await
-            .unwrap_or_else(|error| panic!("failed to run kubectl: {error}"))
+        let program = self.programs.join("kubectl");
+        run_kubectl(&program, &self.kubeconfig(), self.path(), args, input).await
     }
 
     /// Applies the kinds in `crds/` and waits until the API server serves them.
@@ -363,6 +343,42 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// Runs `kubectl` by a kubeconfig, with a home folder of its own: its discovery cache is keyed by address,
+/// and ports are used again.
+///
+/// # Panics
+///
+/// When it cannot be run; its own failure is in the output.
+pub(crate) async fn run_kubectl(
+    program: &Path,
+    kubeconfig: &Path,
+    home: &Path,
+    args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    input: &str,
+) -> Output {
+    let run = async {
+        let mut child = tokio::process::Command::new(program)
+            .args(args)
+            .env("KUBECONFIG", kubeconfig)
+            .env("HOME", home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            match stdin.write_all(input.as_bytes()).await {
+                // It may refuse its arguments without reading anything.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+                _ => {}
+            }
+        }
+        child.wait_with_output().await
+    };
+    run.await
+        .unwrap_or_else(|error| panic!("failed to run kubectl: {error}"))
 }
 
 /// Returns a custom kind that is not yet established or not yet in the discovery answer.

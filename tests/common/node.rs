@@ -38,7 +38,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -46,10 +46,9 @@ use axum::http::Request;
 use k8s_openapi::api::core::v1::Node;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use tokio::io::AsyncWriteExt as _;
 
 use self::names::Names;
-use super::cluster::setup;
+use super::cluster::{run_kubectl, setup};
 use super::parts::part;
 use super::process::Process;
 
@@ -234,23 +233,8 @@ impl WholeNode {
     }
 
     pub(crate) async fn kubectl_with_input(&self, args: &[&str], input: &str) -> Output {
-        let run = async {
-            let mut child = tokio::process::Command::new(part("kubectl"))
-                .args(args)
-                .env("KUBECONFIG", self.kubeconfig())
-                .env("HOME", &self.folder)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .kill_on_drop(true)
-                .spawn()?;
-            if let Some(mut stdin) = child.stdin.take() {
-                // It may refuse its arguments without reading anything.
-                stdin.write_all(input.as_bytes()).await.ok();
-            }
-            child.wait_with_output().await
-        };
-        run.await.expect("kubectl runs")
+        let kubeconfig = self.kubeconfig();
+        run_kubectl(&part("kubectl"), &kubeconfig, &self.folder, args, input).await
     }
 
     /// Runs `ctr` in the namespace of pods.
