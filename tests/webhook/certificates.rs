@@ -177,18 +177,8 @@ async fn replicas_share_what_is_kept() {
             "{log}"
         );
     }
-    let secret = [
-        "get",
-        "secret",
-        "opensearch-access-webhook-certificate",
-        "-n",
-        "opensearch-access",
-        "-o",
-        "json",
-    ];
-    let secret = hook.cluster.kubectl(secret).await;
-    let secret: Value = serde_json::from_slice(&secret.stdout).unwrap();
-    let keys: Vec<&String> = secret["data"].as_object().unwrap().keys().collect();
+    let kept = hook.kept().await;
+    let keys: Vec<&String> = kept.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["certificates.json"]);
 }
 
@@ -226,15 +216,5 @@ async fn a_folders_certificate_is_served_and_read_again() {
         })
         .await;
     }
-    let secret = [
-        "get",
-        "secret",
-        "opensearch-access-webhook-certificate",
-        "-n",
-        "opensearch-access",
-        "-o",
-        "jsonpath={.data}",
-    ];
-    let secret = hook.cluster.kubectl(secret).await;
-    assert!(secret.stdout.is_empty(), "{secret:?}");
+    assert_eq!(hook.kept().await, Value::Null);
 }

@@ -20,6 +20,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use http::{Request, Response};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::client::Body;
@@ -282,6 +284,27 @@ impl Hook {
         let file = self.home.path().join("webhook.kubeconfig");
         fs::write(&file, own).unwrap();
         file
+    }
+
+    /// Returns the data of the Secret that certificates are kept in.
+    pub(crate) async fn kept(&self) -> Value {
+        let secret = "opensearch-access-webhook-certificate";
+        let get = ["get", "secret", secret, "--namespace", OWN, "-o", "json"];
+        let found = self.cluster.kubectl(get).await;
+        assert!(found.status.success(), "{found:?}");
+        let found: Value = serde_json::from_slice(&found.stdout).unwrap();
+        found["data"].clone()
+    }
+
+    /// Returns the authority of the certificate that is served; none before there is one.
+    pub(crate) async fn authority(&self) -> String {
+        let kept = self.kept().await;
+        let Some(state) = kept["certificates.json"].as_str() else {
+            return String::new();
+        };
+        let state = BASE64_STANDARD.decode(state).unwrap();
+        let state: Value = serde_json::from_slice(&state).unwrap();
+        state["current"]["authority"].as_str().unwrap().to_owned()
     }
 
     // === objects ===

@@ -10,70 +10,32 @@ use std::sync::Arc;
 use http::StatusCode;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::hook::{Hook, asking};
 
-/// These tests are about what is sent, not about to whom.
-#[derive(Debug)]
-struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        aws_lc_rs::default_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
-
 type Shown = Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>;
 
-/// Posts a body, and returns what was answered; an error where no answer came about.
+/// Posts a body as the API server would, and returns what was answered; an error where no answer came
+/// about.
 async fn post(
+    hook: &Hook,
     port: u16,
     path: &str,
     body: Vec<u8>,
     shown: Shown,
 ) -> Result<(StatusCode, String), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let config = ClientConfig::builder()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody));
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(hook.authority().await.as_bytes()) {
+        roots.add(authority.unwrap()).unwrap();
+    }
+    let config = ClientConfig::builder().with_root_certificates(roots);
     let config = match shown {
         Some((certificate, key)) => config
             .with_client_auth_cert(vec![certificate], key)
@@ -170,7 +132,7 @@ async fn what_is_no_review_is_refused_in_words_and_harms_nobody() {
     ];
     for (path, body, status, words) in cases {
         let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
-        let answered = post(port, path, body, None).await;
+        let answered = post(hook, port, path, body, None).await;
         if status == 413 && answered.is_err() {
             // It is not read to its end: who still sends may not get to read why.
             continue;
@@ -180,7 +142,9 @@ async fn what_is_no_review_is_refused_in_words_and_harms_nobody() {
         assert!(said.contains(words), "{shown}: {said}");
     }
     // The one after it is answered, by the uid that was asked.
-    let (status, said) = post(port, "/mutate-pods", text(&good), None).await.unwrap();
+    let (status, said) = post(hook, port, "/mutate-pods", text(&good), None)
+        .await
+        .unwrap();
     assert_eq!(status, 200, "{said}");
     let answer: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
@@ -217,14 +181,22 @@ async fn nobody_but_the_api_server_calls_where_the_admin_says_so() {
     let port = hook.start_webhook("guarded", &options).await;
     let body = || review("admission.k8s.io/v1", "u").to_string().into_bytes();
     hook.until("it is served", async || {
-        match post(port, "/mutate-pods", body(), certified(Some(&authority))).await {
+        match post(
+            &hook,
+            port,
+            "/mutate-pods",
+            body(),
+            certified(Some(&authority)),
+        )
+        .await
+        {
             Ok((status, _)) if status == 200 => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
     .await;
     for shown in [None, certified(None)] {
-        let answered = post(port, "/mutate-pods", body(), shown).await;
+        let answered = post(&hook, port, "/mutate-pods", body(), shown).await;
         assert!(answered.is_err(), "{answered:?}");
     }
 }
