@@ -17,7 +17,8 @@
 //!
 //! # Guarantees
 //!
-//! No review waits for anything but its own bytes, and none changes anything. Before every list is
+//! No review of a pod waits for anything but its own bytes; one of an object of ours asks the API server
+//! for a domain that no watch has told of. None changes anything. Before every list is
 //! complete, no review is answered. Replicas need no leader. The webhook has no identity of AWS.
 
 mod certificate;
@@ -36,9 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use anyhow::{Context as _, anyhow, bail};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpListener;
@@ -54,7 +53,7 @@ use self::serve::Server;
 use crate::inject::sidecar::Settings;
 use crate::runtime::admin::{Board, Readiness};
 use crate::runtime::link::{self, View};
-use crate::runtime::shutdown;
+use crate::runtime::{shutdown, tls};
 
 /// How long reviews are taken once the process is asked to stop: until nobody is sent here any more.
 const LEAVING: Duration = Duration::from_secs(5);
@@ -91,7 +90,7 @@ pub async fn run(config: Config, board: &Board) -> anyhow::Result<()> {
     let certified = Readiness::default();
     board.add(&[&ready, &certified], Arc::clone(&metrics) as _);
     let served = Arc::new(Served::default());
-    let tls = acceptor(config.client_authorities.as_deref(), Arc::clone(&served))?;
+    let acceptor = acceptor(config.client_authorities.as_deref(), Arc::clone(&served))?;
     let listener = TcpListener::bind(config.address).await;
     let listener = listener.with_context(|| format!("failed to listen on {}", config.address))?;
     info!(address = %listener.local_addr()?, "the webhook's port is open");
@@ -116,7 +115,7 @@ pub async fn run(config: Config, board: &Board) -> anyhow::Result<()> {
         metrics,
     }));
     let (end, ending) = watch::channel(false);
-    let mut serving = tokio::spawn(serve::serve(listener, tls, Arc::clone(&port), ending));
+    let mut serving = tokio::spawn(serve::serve(listener, acceptor, Arc::clone(&port), ending));
 
     let mut filled = pin!(stores.ready());
     let mut is_filled = false;
@@ -163,12 +162,10 @@ fn acceptor(authorities: Option<&Path>, served: Arc<Served>) -> anyhow::Result<T
     let builder = match authorities {
         None => builder.with_no_client_auth(),
         Some(file) => {
-            let told = || format!("failed to read {}", file.display());
             let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_file_iter(file).with_context(told)? {
-                roots.add(certificate.with_context(told)?)?;
-            }
+            tls::add(&mut roots, file).map_err(|why| anyhow!("failed to read {why}"))?;
             let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
+            let told = || format!("failed to read {}", file.display());
             builder.with_client_cert_verifier(verifier.with_context(told)?)
         }
     };

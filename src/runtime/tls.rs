@@ -19,6 +19,21 @@ pub fn install() -> Result<(), Error> {
         .map_err(|_| Error)
 }
 
+/// Adds the certificates of a PEM file.
+///
+/// # Errors
+///
+/// Says in words why they cannot be: a file that cannot be read, or is no PEM file.
+pub fn add(roots: &mut RootCertStore, file: &Path) -> Result<(), String> {
+    let told = |error: &dyn fmt::Display| format!("{}: {error}", file.display());
+    let read = CertificateDer::pem_file_iter(file).map_err(|error| told(&error))?;
+    for certificate in read {
+        let certificate = certificate.map_err(|error| told(&error))?;
+        roots.add(certificate).map_err(|error| told(&error))?;
+    }
+    Ok(())
+}
+
 /// Returns the machine's root certificates, and those of a PEM file beside them.
 ///
 /// # Errors
@@ -30,12 +45,7 @@ pub fn roots(authorities: Option<&Path>) -> Result<RootCertStore, String> {
     let of_machine = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(of_machine.certs);
     if let Some(file) = authorities {
-        let told = |error: &dyn fmt::Display| format!("{}: {error}", file.display());
-        let read = CertificateDer::pem_file_iter(file).map_err(|error| told(&error))?;
-        for certificate in read {
-            let certificate = certificate.map_err(|error| told(&error))?;
-            roots.add(certificate).map_err(|error| told(&error))?;
-        }
+        add(&mut roots, file)?;
     }
     if roots.is_empty() {
         return Err("this machine has no root certificates".to_owned());
