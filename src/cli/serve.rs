@@ -12,7 +12,7 @@ use super::{LogFormat, cluster, sidecar};
 use crate::policy::duration;
 use crate::runtime::admin::{self, Board};
 use crate::runtime::lease;
-use crate::webhook::keep::Source;
+use crate::webhook::keep::{Own, Source};
 use crate::{controller, runtime, webhook};
 
 /// What every long-running program is told.
@@ -190,13 +190,13 @@ impl Reviews {
         let renewal = self.webhook_certificate_renewal.unwrap_or(lifetime * 2 / 3);
         let certificate = match self.webhook_certificate_folder {
             Some(folder) => Source::Folder(folder),
-            None => Source::Own {
+            None => Source::Own(Own {
                 secret: self.webhook_certificate_secret,
                 configuration: self.webhook_configuration,
                 names,
                 lifetime: signed(lifetime),
                 renewal: signed(renewal),
-            },
+            }),
         };
         webhook::Config {
             namespace: namespace.to_owned(),

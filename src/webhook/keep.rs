@@ -1,25 +1,27 @@
 //! Keeps the certificates: made here, and kept in a Secret and in both configurations; or made by
 //! somebody else, such as cert-manager, and read out of a folder.
 
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{ByteString, ClusterResourceScope};
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -38,6 +40,9 @@ const HASTE: Duration = Duration::from_millis(100);
 /// ...and after one that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// How long before its end a certificate is good for nothing any more.
+const MARGIN: SignedDuration = SignedDuration::from_mins(1);
+
 /// The key of the Secret that has the state.
 const STATE: &str = "certificates.json";
 
@@ -45,24 +50,35 @@ const STATE: &str = "certificates.json";
 #[derive(Debug, Clone)]
 pub enum Source {
     /// It is made here.
-    Own {
-        /// The Secret, in the operator's namespace; it has to exist.
-        secret: String,
-        /// The name of the two webhook configurations that name its authority.
-        configuration: String,
-        /// The names that the API server calls.
-        names: Vec<String>,
-        /// How long a certificate holds.
-        lifetime: SignedDuration,
-        /// How old it is when the next one is made.
-        renewal: SignedDuration,
-    },
+    Own(Own),
     /// Somebody else makes it, into `tls.crt` and `tls.key` of a folder.
     Folder(PathBuf),
 }
 
-/// How long before its end a certificate is good for nothing any more.
-const MARGIN: SignedDuration = SignedDuration::from_mins(1);
+/// A certificate that is made here.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// The Secret, in the operator's namespace; it has to exist.
+    pub secret: String,
+    /// The name of the two webhook configurations that name its authority.
+    pub configuration: String,
+    /// The names that the API server calls.
+    pub names: Vec<String>,
+    /// How long a certificate holds.
+    pub lifetime: SignedDuration,
+    /// How old it is when the next one is made.
+    pub renewal: SignedDuration,
+}
+
+impl Own {
+    fn timing(&self) -> Timing {
+        Timing {
+            lifetime: self.lifetime,
+            renewal: self.renewal,
+            settling: (self.renewal / 3).min(SignedDuration::from_mins(1)),
+        }
+    }
+}
 
 /// The certificate that is served.
 #[derive(Debug, Default)]
@@ -114,8 +130,8 @@ impl Keeper {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let mut last = Last::default();
         let wait = match &self.source {
-            Source::Own { .. } => {
-                let settling = self.timing().settling.unsigned_abs();
+            Source::Own(own) => {
+                let settling = own.timing().settling.unsigned_abs();
                 (settling / 4).clamp(HASTE, LOOKS)
             }
             Source::Folder(_) => LOOKS,
@@ -123,7 +139,7 @@ impl Keeper {
         let mut told = String::new();
         loop {
             let looked = match &self.source {
-                Source::Own { .. } => self.look(&mut last).await,
+                Source::Own(own) => self.look(own, &mut last).await,
                 Source::Folder(folder) => self.read(folder, &mut last),
             };
             let is_done = looked.is_ok();
@@ -143,36 +159,9 @@ impl Keeper {
         }
     }
 
-    fn timing(&self) -> Timing {
-        let Source::Own {
-            lifetime, renewal, ..
-        } = &self.source
-        else {
-            return Timing {
-                lifetime: SignedDuration::MAX,
-                renewal: SignedDuration::MAX,
-                settling: SignedDuration::ZERO,
-            };
-        };
-        Timing {
-            lifetime: *lifetime,
-            renewal: *renewal,
-            settling: (*renewal / 3).min(SignedDuration::from_mins(1)),
-        }
-    }
-
     /// Looks at the state, names its authorities, and takes the step that is due.
-    async fn look(&self, last: &mut Last) -> anyhow::Result<()> {
-        let Source::Own {
-            secret,
-            configuration,
-            names,
-            ..
-        } = &self.source
-        else {
-            return Ok(());
-        };
-        let timing = self.timing();
+    async fn look(&self, own: &Own, last: &mut Last) -> anyhow::Result<()> {
+        let (secret, names, timing) = (&own.secret, &own.names, own.timing());
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
         let kept = secrets.get(secret).await;
         let mut kept = kept.map_err(said(&format!("failed to read Secret {secret}")))?;
@@ -193,7 +182,7 @@ impl Keeper {
             first
         };
         self.serve(&state, last)?;
-        let announced = self.announce(configuration, &state.bundle()).await;
+        let announced = self.announce(&own.configuration, &state.bundle()).await;
         let now = Timestamp::now();
         let next = state
             .step(names, announced.is_ok(), timing, now)
@@ -273,32 +262,44 @@ impl Keeper {
     /// Has both configurations name the authorities.
     async fn announce(&self, name: &str, bundle: &str) -> anyhow::Result<()> {
         let bundle = ByteString(bundle.as_bytes().to_vec());
-        let stale = |it: &WebhookClientConfig| it.ca_bundle.as_ref() != Some(&bundle);
-        let changes = |stale: Vec<usize>| {
-            let change = |at: usize| json!({"op": "add", "path": format!("/webhooks/{at}/clientConfig/caBundle"), "value": bundle});
-            stale.into_iter().map(change).collect::<Vec<_>>()
-        };
-        let mutating = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
-        let context =
-            format!("failed to name the authority in MutatingWebhookConfiguration {name}");
-        let found = mutating.get(name).await.map_err(said(&context))?;
-        let hooks = found.webhooks.iter().flatten().enumerate();
-        let hooks = hooks.filter(|(_, it)| stale(&it.client_config));
-        let hooks = changes(hooks.map(|(at, _)| at).collect());
-        write(&mutating, &found, hooks)
-            .await
-            .map_err(said(&context))?;
+        self.announce_in::<MutatingWebhookConfiguration>(name, &bundle, |it| {
+            let hooks = it.webhooks.iter().flatten();
+            hooks.map(|it| &it.client_config).collect()
+        })
+        .await?;
+        self.announce_in::<ValidatingWebhookConfiguration>(name, &bundle, |it| {
+            let hooks = it.webhooks.iter().flatten();
+            hooks.map(|it| &it.client_config).collect()
+        })
+        .await
+    }
 
-        let validating = Api::<ValidatingWebhookConfiguration>::all(self.client.clone());
-        let context =
-            format!("failed to name the authority in ValidatingWebhookConfiguration {name}");
-        let found = validating.get(name).await.map_err(said(&context))?;
-        let hooks = found.webhooks.iter().flatten().enumerate();
-        let hooks = hooks.filter(|(_, it)| stale(&it.client_config));
-        let hooks = changes(hooks.map(|(at, _)| at).collect());
-        write(&validating, &found, hooks)
-            .await
-            .map_err(said(&context))
+    /// Has a configuration name the authorities, wherever it names others.
+    async fn announce_in<K>(
+        &self,
+        name: &str,
+        bundle: &ByteString,
+        callers: impl Fn(&K) -> Vec<&WebhookClientConfig>,
+    ) -> anyhow::Result<()>
+    where
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug,
+    {
+        let kind = K::kind(&());
+        let context = format!("failed to name the authority in {kind} {name}");
+        let api = Api::<K>::all(self.client.clone());
+        let found = api.get(name).await.map_err(said(&context))?;
+        let callers = callers(&found);
+        let stale = callers.iter().enumerate();
+        let stale = stale.filter(|(_, it)| it.ca_bundle.as_ref() != Some(bundle));
+        let changes = stale.map(|(at, _)| {
+            let path = format!("/webhooks/{at}/clientConfig/caBundle");
+            json!({"op": "add", "path": path, "value": bundle})
+        });
+        let changes = write(&api, &found, changes.collect()).await;
+        changes.map_err(said(&context))
     }
 }
 
@@ -318,13 +319,9 @@ fn ends_of(certificate: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
 }
 
 /// Changes a configuration, as long as it is what was looked at.
-async fn write<K>(
-    api: &Api<K>,
-    found: &K,
-    mut changes: Vec<serde_json::Value>,
-) -> Result<(), kube::Error>
+async fn write<K>(api: &Api<K>, found: &K, mut changes: Vec<Value>) -> Result<(), kube::Error>
 where
-    K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    K: Resource + Clone + DeserializeOwned + Debug,
 {
     if changes.is_empty() {
         return Ok(());
@@ -332,7 +329,7 @@ where
     let version = found.meta().resource_version.clone();
     let same = json!({"op": "test", "path": "/metadata/resourceVersion", "value": version});
     changes.insert(0, same);
-    let changes = serde_json::from_value(serde_json::Value::Array(changes));
+    let changes = serde_json::from_value(Value::Array(changes));
     let changes = changes.map_err(kube::Error::SerdeError)?;
     let parameters = PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),

@@ -39,13 +39,8 @@ pub(super) fn review(
     let name = name.or_else(|| pod.metadata.generate_name.clone());
     let name = name.unwrap_or_default();
     match decide(pod, &domains(stores), settings) {
-        Ok(Decision::Skip(skip)) => {
-            let mut response = response;
-            if skip != Skip::NotAsked {
-                response.warnings = Some(vec![skip.to_string()]);
-            }
-            Answer::new(response, skip.name())
-        }
+        Ok(Decision::Skip(Skip::NotAsked)) => Answer::new(response, Skip::NotAsked.name()),
+        Ok(Decision::Skip(skip)) => Answer::warning(response, skip.to_string(), skip.name()),
         Ok(Decision::Inject(injection)) => {
             let patch = match patch(pod, &injection) {
                 Ok(patch) => patch,
@@ -66,9 +61,8 @@ pub(super) fn review(
             };
             response.warnings = (!warnings.is_empty()).then_some(warnings);
             let said = names(&injection).join(",");
-            response.audit_annotations = BTreeMap::from([("injected".to_owned(), said)])
-                .into_iter()
-                .collect();
+            let annotations = &mut response.audit_annotations;
+            annotations.insert("injected".to_owned(), said);
             Answer::new(response, "injected")
         }
         Err(denial) => {

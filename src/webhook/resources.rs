@@ -49,19 +49,13 @@ pub(super) async fn review(
     match found {
         Ok(Finding::Fine) => Answer::new(response, "accepted"),
         Ok(Finding::Warning(rejection)) => {
-            let mut response = response;
-            response.warnings = Some(vec![rejection.to_string()]);
-            Answer::new(response, "warned")
+            Answer::warning(response, rejection.to_string(), "warned")
         }
         Ok(Finding::Refused(rejection)) => {
             Answer::new(response.deny(rejection.to_string()), "refused")
         }
         // Stored by a schema that this version does not know: the reconciler says so in a condition.
-        Err(error) => {
-            let mut response = response;
-            response.warnings = Some(vec![error]);
-            Answer::new(response, "unreadable")
-        }
+        Err(error) => Answer::warning(response, error, "unreadable"),
     }
 }
 

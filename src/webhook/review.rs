@@ -36,6 +36,16 @@ impl Answer {
     pub(super) fn new(response: AdmissionResponse, result: &'static str) -> Self {
         Self { response, result }
     }
+
+    /// An answer that lets the object pass, and says something about it.
+    pub(super) fn warning(
+        mut response: AdmissionResponse,
+        text: String,
+        result: &'static str,
+    ) -> Self {
+        response.warnings = Some(vec![text]);
+        Self::new(response, result)
+    }
 }
 
 /// What it takes to answer.

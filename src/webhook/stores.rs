@@ -14,12 +14,12 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use crate::api::access::DomainAccess;
+use crate::api::access::{DomainAccess, DomainRef};
 use crate::api::action_group::DomainActionGroup;
 use crate::api::domain::OpenSearchDomain;
 use crate::api::role::DomainRole;
 use crate::api::tenant::DomainTenant;
-use crate::policy::fine_grained::definition::{self, Definition};
+use crate::policy::fine_grained::definition::{self, Defines, Definition};
 use crate::policy::verdict::NamespaceLabels;
 use crate::runtime::link::WATCH_LASTS;
 use crate::runtime::watch::{Failures, Pauses};
@@ -139,20 +139,10 @@ impl Stores {
 
     /// Returns what objects define on a domain.
     pub(super) fn definitions(&self, domain: &str) -> Vec<Definition> {
-        let roles = self.roles.state();
-        let roles = roles.iter().filter_map(|it| it.0.as_ref().ok());
-        let roles = roles.filter(|it| it.spec.domain_ref.name == domain);
-        let tenants = self.tenants.state();
-        let tenants = tenants.iter().filter_map(|it| it.0.as_ref().ok());
-        let tenants = tenants.filter(|it| it.spec.domain_ref.name == domain);
-        let groups = self.groups.state();
-        let groups = groups.iter().filter_map(|it| it.0.as_ref().ok());
-        let groups = groups.filter(|it| it.spec.domain_ref.name == domain);
-        roles
-            .map(definition::definition)
-            .chain(tenants.map(definition::definition))
-            .chain(groups.map(definition::definition))
-            .collect()
+        let mut found = defined(&self.roles, domain, |it| &it.spec.domain_ref);
+        found.extend(defined(&self.tenants, domain, |it| &it.spec.domain_ref));
+        found.extend(defined(&self.groups, domain, |it| &it.spec.domain_ref));
+        found
     }
 
     /// Returns the labels of all namespaces.
@@ -164,4 +154,19 @@ impl Stores {
             .map(|it| (it.name_any(), labels(it)))
             .collect()
     }
+}
+
+/// Returns what the objects of one kind define on a domain.
+fn defined<K>(
+    store: &Store<Guarded<K>>,
+    domain: &str,
+    of: impl Fn(&K) -> &DomainRef,
+) -> Vec<Definition>
+where
+    K: Defines + Clone + 'static,
+{
+    let all = store.state();
+    let readable = all.iter().filter_map(|it| it.0.as_ref().ok());
+    let own = readable.filter(|it| of(it).name == domain);
+    own.map(definition::definition).collect()
 }
