@@ -9,12 +9,12 @@ export CARGO_TARGET_DIR
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s '	'
 
-demo: ## Watch manifests become an access policy, on a real API server and a fake AWS.
+demo: ## Watch the operator installed on a real node, and a team's pod search unsigned until its grant is gone.
 	@tests/world/demo
 
 # The tests on real parts mostly wait: for watches, for quiet, for retries. Hence more threads than cores.
 test: lint ## Pass everything, on the real parts.
-	@echo '==> preparing the real parts (first time about 10 minutes; then nothing)'
+	@echo '==> preparing the real parts (first time about 20 minutes; then nothing)'
 	@tests/world/prepare
 	@echo '==> tests'
 	RUST_TEST_THREADS=12 cargo test --locked --all-targets
@@ -28,7 +28,7 @@ lint: ## Format, lints, licences and sources.
 	@echo '==> licences, bans and sources'
 	"$$(tests/world/prepare --where)/cargo-deny" --locked --config .deny.toml check licenses bans sources
 
-# Built as the demo builds it, so that neither of them undoes the other's work.
+# Built as `make world` builds it, so that neither of them undoes the other's work.
 plan: ## Show what the examples compile to, without a cluster.
 	@cargo build --locked --quiet --bin opensearch-access --example world
 	@"$(CARGO_TARGET_DIR)/debug/opensearch-access" plan -f deploy/examples || [ $$? = 2 ]
