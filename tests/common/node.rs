@@ -56,7 +56,7 @@ pub(crate) mod eks;
 pub(crate) mod image;
 pub(crate) mod names;
 pub(crate) mod namespaces;
-mod network;
+pub(crate) mod network;
 mod programs;
 
 /// The node, as pods see it.

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::common::gateway::{Passed, authority};
 use crate::common::node::eks::OPERATOR_NAMESPACE;
+use crate::common::node::network::{self, ip};
 use crate::common::node::{NODE, image};
 use crate::teams::{API, SHOP, STRANGER, Teams, programs};
 use crate::watch::{SIDECAR, container, ended, name, until};
@@ -316,6 +317,23 @@ pub(crate) async fn the_image_is_the_same_whenever_it_is_assembled(teams: Arc<Te
     for name in ["criterion", "proptest", "syn", "cc"] {
         assert!(!names.contains(name), "{name}");
     }
+}
+
+pub(crate) async fn pods_that_come_and_go_change_nobodys_way_to_the_node(_teams: Arc<Teams>) {
+    let address = || {
+        let shown = ip(&format!("link show {}", network::NAME)).unwrap();
+        let mut words = shown.split_whitespace();
+        words
+            .find(|it| *it == "link/ether")
+            .expect("its address follows");
+        words.next().unwrap().to_owned()
+    };
+    let before = address();
+    ip("link add lowest address 02:00:00:00:00:01 type veth").unwrap();
+    ip(&format!("link set lowest master {}", network::NAME)).unwrap();
+    let meanwhile = address();
+    ip("link delete lowest").unwrap();
+    assert_eq!([meanwhile, address()], [before.clone(), before]);
 }
 
 pub(crate) async fn a_drained_node_loses_no_request(teams: Arc<Teams>) {

@@ -66,7 +66,8 @@ const TOGETHER: [Case; 7] = cases![
 ];
 
 /// Those that change the node for all others, one after another.
-const APART: [Case; 2] = cases![
+const APART: [Case; 3] = cases![
+    pods_that_come_and_go_change_nobodys_way_to_the_node,
     a_drained_node_loses_no_request,
     a_pod_whose_grant_is_deleted_is_shut_out,
 ];

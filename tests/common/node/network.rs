@@ -9,12 +9,18 @@ use super::super::parts::part;
 use super::{AGENT, API, AWS, BRIDGE, DOMAIN};
 
 /// What the bridge is called.
-pub(super) const NAME: &str = "pods";
+pub(crate) const NAME: &str = "pods";
+
+/// The bridge's own address, as pods' are made: of its address on the network.
+const HARDWARE_ADDRESS: &str = "0a:58:0a:58:00:01";
 
 /// Makes the bridge. There is nothing outside: the default route ends here.
 pub(super) fn set_up() -> Result<()> {
     ip("link set lo up")?;
     ip(&format!("link add {NAME} type bridge"))?;
+    // One that is not given takes the lowest of those of its pods: whenever one comes or goes all
+    // others could send to the wrong one, until they ask again half a minute later.
+    ip(&format!("link set {NAME} address {HARDWARE_ADDRESS}"))?;
     ip(&format!("address add {BRIDGE}/16 dev {NAME}"))?;
     for address in [AWS, DOMAIN, API, AGENT] {
         ip(&format!("address add {address}/32 dev {NAME}"))?;
@@ -27,10 +33,10 @@ pub(super) fn set_up() -> Result<()> {
 }
 
 /// Runs `ip`, busybox's, which is there in any case.
-fn ip(arguments: &str) -> Result<()> {
+pub(crate) fn ip(arguments: &str) -> Result<String> {
     let mut command = Command::new(part("app-image").join("bin/busybox"));
     let ran = command.arg("ip").args(arguments.split(' ')).output()?;
     let errors = String::from_utf8_lossy(&ran.stderr);
     ensure!(ran.status.success(), "ip {arguments}: {errors}");
-    Ok(())
+    Ok(String::from_utf8(ran.stdout)?)
 }
