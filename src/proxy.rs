@@ -45,6 +45,7 @@ pub mod refusal;
 pub mod reply;
 mod serve;
 mod source;
+mod spare;
 mod tls;
 pub mod upstream;
 mod utility;
@@ -244,7 +245,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
 
     let mut keeping = tokio::spawn(keeper.run());
     let mut watching = tokio::spawn(utility::serve(utility, Arc::clone(&shared), told.clone()));
-    let tidying = tokio::spawn(tidy(pools));
+    let tidying = tokio::spawn(tidy(pools, shared.budget.clone()));
     let mut serving = JoinSet::new();
     for listener in listeners {
         serving.spawn(listener.serve(told.clone()));
@@ -290,10 +291,11 @@ async fn leave(
     }
 }
 
-/// Closes connections to upstreams that nobody uses any more.
-async fn tidy(pools: Vec<Arc<Connections>>) {
+/// Closes connections to upstreams that nobody uses any more, and gives memory back.
+async fn tidy(pools: Vec<Arc<Connections>>, budget: Budget) {
     loop {
-        sleep(Duration::from_secs(5)).await;
+        sleep(Duration::from_secs(4)).await;
+        budget.shed();
         for pool in &pools {
             pool.close_idle();
         }

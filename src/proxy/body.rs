@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connections::Answer;
 use super::refusal::Refusal;
+use super::spare::{PIECE, Spare};
 use crate::sigv4::{Hash, Payload};
 
 /// The unit in which room is taken.
@@ -30,10 +31,7 @@ const FIRST: u64 = 64 << 10;
 /// ...and up to so much of that for small ones.
 const SMALL: u64 = 1 << 20;
 
-/// The size of the pieces in which a body is held, but for the last...
-const PIECE: usize = 1 << 20;
-
-/// ...and the smallest, of bodies that may be as small.
+/// The smallest piece in which a body is held, where it may be as small.
 const SMALLEST: usize = 4 << 10;
 
 /// The longest that a client may pause within a body...
@@ -57,6 +55,7 @@ pub struct Budget {
     last: Pool,
     /// The largest body.
     limit: u64,
+    spare: Arc<Spare>,
 }
 
 /// A part of the room.
@@ -134,6 +133,7 @@ impl Budget {
             shared: Pool::new(shared),
             last: Pool::new(last),
             limit,
+            spare: Arc::default(),
         })
     }
 
@@ -149,6 +149,11 @@ impl Budget {
     /// Waits for room for the beginning of a body.
     async fn first(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Refusal> {
         in_time(self.small.take(bytes)).await
+    }
+
+    /// Gives memory back to the system that no body needed since this was last called.
+    pub fn shed(&self) {
+        self.spare.shed();
     }
 
     /// Returns the largest body.
@@ -183,7 +188,8 @@ impl Budget {
         }
         // However long it says it is, it takes room as it comes: it may come slowly, or not at all.
         let ceiling = length.unwrap_or(self.limit);
-        let mut held = Pieces::of_at_most(ceiling.min(FIRST));
+        let mut held = Pieces::new(&self.spare, ceiling.min(FIRST));
+        held.is_large = length.is_some_and(|length| length > FIRST);
         let mut room = vec![self.first(held.most).await?];
         let began = Instant::now();
         loop {
@@ -215,8 +221,7 @@ impl Budget {
 /// A body as it comes.
 ///
 /// What a connection gives is put together in large pieces: each small one would cost more than it
-/// holds, and keep a buffer of its connection; large ones are given back to the system at once.
-#[derive(Default)]
+/// holds, and keep a buffer of its connection.
 struct Pieces {
     whole: Vec<Bytes>,
     /// The last one, while there is only one.
@@ -225,15 +230,24 @@ struct Pieces {
     open: BytesMut,
     hash: Hash,
     length: u64,
-    /// How long it may become, as far as is known.
+    /// How long it may become, as far as is known...
     most: u64,
+    /// ...and whether it is known to become longer.
+    is_large: bool,
+    spare: Arc<Spare>,
 }
 
 impl Pieces {
-    fn of_at_most(most: u64) -> Self {
+    fn new(spare: &Arc<Spare>, most: u64) -> Self {
         Self {
+            whole: Vec::new(),
+            first: Bytes::new(),
+            open: BytesMut::new(),
+            hash: Hash::default(),
+            length: 0,
             most,
-            ..Self::default()
+            is_large: false,
+            spare: Arc::clone(spare),
         }
     }
 
@@ -254,10 +268,9 @@ impl Pieces {
         while !data.is_empty() {
             let room = self.open.capacity() - self.open.len();
             if room == 0 {
-                let full = self.open.split().freeze();
+                let full = std::mem::take(&mut self.open).freeze();
                 self.whole.extend((!full.is_empty()).then_some(full));
-                let left = usize::try_from(self.most).unwrap_or(PIECE);
-                self.open = BytesMut::with_capacity(left.clamp(SMALLEST, PIECE));
+                self.open = self.piece();
                 continue;
             }
             let (now, rest) = data.split_at(room.min(data.len()));
@@ -266,16 +279,28 @@ impl Pieces {
         }
     }
 
+    fn piece(&self) -> BytesMut {
+        if self.is_large || self.most > FIRST {
+            return self.spare.take();
+        }
+        let most = usize::try_from(self.most).unwrap_or(PIECE);
+        BytesMut::with_capacity(most.clamp(SMALLEST, PIECE))
+    }
+
     fn end(mut self, mut room: Vec<OwnedSemaphorePermit>) -> Held {
         give_back(&mut room, units(self.length));
         let last = self.open.freeze();
         let rest = [self.first, last].into_iter().filter(|it| !it.is_empty());
         self.whole.extend(rest);
+        let content = Content {
+            pieces: self.whole,
+            spare: self.spare,
+            _room: room,
+        };
         Held {
             payload: Payload::Hash(self.hash.end()),
             length: self.length,
-            pieces: self.whole.into(),
-            _room: room.into(),
+            content: Some(Arc::new(content)),
         }
     }
 }
@@ -296,8 +321,23 @@ pub struct Held {
     /// What is signed of it.
     pub payload: Payload,
     length: u64,
-    pieces: Arc<[Bytes]>,
-    _room: Arc<[OwnedSemaphorePermit]>,
+    /// Nothing where there is no body.
+    content: Option<Arc<Content>>,
+}
+
+#[derive(Debug)]
+struct Content {
+    pieces: Vec<Bytes>,
+    spare: Arc<Spare>,
+    _room: Vec<OwnedSemaphorePermit>,
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        for piece in self.pieces.drain(..) {
+            self.spare.give_back(piece);
+        }
+    }
 }
 
 impl Held {
@@ -307,9 +347,12 @@ impl Held {
         Self {
             payload: Payload::of(b""),
             length: 0,
-            pieces: Arc::default(),
-            _room: Arc::default(),
+            content: None,
         }
+    }
+
+    fn piece(&self, at: usize) -> Option<Bytes> {
+        self.content.as_ref()?.pieces.get(at).cloned()
     }
 
     /// Returns its length in bytes.
@@ -355,7 +398,7 @@ impl Body for Outgoing {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Held { held, next, left } => {
-                let piece = held.pieces.get(*next).cloned();
+                let piece = held.piece(*next);
                 *next += 1;
                 let sent = piece.as_ref().map_or(0, Bytes::len);
                 *left = left.saturating_sub(u64::try_from(sent).unwrap_or(u64::MAX));
@@ -531,18 +574,25 @@ mod tests {
         assert_eq!(budget.taken(), 0);
     }
 
+    /// What is kept for the next body is as it was left.
     #[test]
     fn a_body_is_the_same_however_it_comes() {
-        let text: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
-        for size in [1, 7, 4095, 65_536, 399_999, 400_000] {
-            let mut pieces = Pieces::of_at_most(300_000);
-            for piece in text.chunks(size) {
-                pieces.add(Bytes::copy_from_slice(piece));
+        let spare = Arc::default();
+        let text: Vec<u8> = (0..700_000_u32).flat_map(u32::to_le_bytes).collect();
+        for length in [1, 50_000, 100_000, 2_800_000] {
+            let text = &text[..length];
+            for size in [1, 7, 4095, 65_536, 399_999, 2_800_000] {
+                let mut pieces = Pieces::new(&spare, 64 << 10);
+                for piece in text.chunks(size) {
+                    pieces.most = pieces.most.max(pieces.length);
+                    pieces.add(Bytes::copy_from_slice(piece));
+                }
+                let held = pieces.end(Vec::new());
+                assert_eq!(held.payload, Payload::of(text), "{size}");
+                let pieces = &held.content.as_ref().unwrap().pieces;
+                assert!(pieces.concat() == text, "{length} in {size}");
+                assert!(pieces.len() <= 5, "{length} in {size}: {}", pieces.len());
             }
-            let held = pieces.end(Vec::new());
-            assert_eq!(held.payload, Payload::of(&text), "{size}");
-            assert_eq!(held.pieces.concat(), text, "{size}");
-            assert!(held.pieces.len() <= 2, "{size}");
         }
     }
 }

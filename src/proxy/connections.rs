@@ -94,7 +94,7 @@ impl Connections {
         }
     }
 
-    /// Sends a request, and returns the answer once its head is there.
+    /// Sends a request, which is taken, and returns the answer once its head is there.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl Connections {
     /// The connection is closed where nobody waits for the answer any more.
     pub async fn send(
         self: &Arc<Self>,
-        mut request: Request<Outgoing>,
+        request: &mut Option<Request<Outgoing>>,
     ) -> Result<Response<Answer>, Error> {
         loop {
             let kept = poll_fn(|context| Poll::Ready(self.take(context))).await;
@@ -115,7 +115,10 @@ impl Connections {
                 // Apart, since it is large, and seldom there.
                 None => Box::pin(self.open()).await?,
             };
-            let mut answer = pin!(link.sender.try_send_request(request));
+            let Some(sent) = request.take() else {
+                return Err(Error::Unreachable("there is nothing to send".to_owned()));
+            };
+            let mut answer = pin!(link.sender.try_send_request(sent));
             let answered = poll_fn(|context| {
                 link.drive(context);
                 answer.as_mut().poll(context)
@@ -129,7 +132,7 @@ impl Connections {
             };
             // The upstream closed it before anything was sent.
             match error.take_message() {
-                Some(unsent) if is_used => request = unsent,
+                Some(unsent) if is_used => *request = Some(unsent),
                 Some(_) => return Err(Error::Unreachable(causes(error.error()))),
                 None => return Err(Error::Broken(causes(error.error()))),
             }
@@ -138,9 +141,10 @@ impl Connections {
 
     /// Takes a connection that was kept, and that the upstream has not closed meanwhile.
     fn take(&self, context: &mut Context<'_>) -> Option<Link> {
+        let now = Instant::now();
         loop {
             let mut link = self.kept().pop()?;
-            if link.may_be_kept() && link.is_free(context) {
+            if link.may_be_kept(now) && link.is_free(context) {
                 return Some(link);
             }
         }
@@ -174,21 +178,23 @@ impl Connections {
 
     /// Keeps a connection for the next request.
     fn keep(&self, mut link: Link) {
-        link.used = Instant::now();
+        let now = Instant::now();
+        link.used = now;
         // Nobody is to be woken by it; it is looked at when it is taken.
         let free = link.is_free(&mut Context::from_waker(Waker::noop()));
         let mut kept = self.kept();
-        if free && link.may_be_kept() && kept.len() < KEPT {
+        if free && link.may_be_kept(now) && kept.len() < KEPT {
             kept.push(link);
         }
     }
 
     /// Closes what nobody used for a while.
     pub fn close_idle(&self) {
+        let now = Instant::now();
         let mut closed = self.kept();
         let (idle, kept) = std::mem::take(&mut *closed)
             .into_iter()
-            .partition(|link: &Link| !link.may_be_kept());
+            .partition(|link: &Link| !link.may_be_kept(now));
         *closed = kept;
         drop::<Vec<Link>>(idle);
     }
@@ -276,8 +282,7 @@ impl Link {
         self.driver.is_some() && self.sender.is_ready()
     }
 
-    fn may_be_kept(&self) -> bool {
-        let now = Instant::now();
+    fn may_be_kept(&self, now: Instant) -> bool {
         let since = |then| now.saturating_duration_since(then);
         since(self.used) < IDLE && since(self.opened) < LIFE
     }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{EXPECT, HOST, TRANSFER_ENCODING};
-use http::request::Parts;
+use http::header::{AUTHORIZATION, EXPECT, HOST, HeaderName, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use hyper::body::{Body, Incoming};
 use jiff::Timestamp;
@@ -21,6 +20,11 @@ use super::refusal::Refusal;
 use super::reply::{Cause, Reply, difference};
 use super::upstream::Upstream;
 use crate::sigv4::{self, Payload, Signer};
+
+/// The fields of a signature, beside `Authorization`.
+const CONTENT_SHA256: HeaderName = HeaderName::from_static("x-amz-content-sha256");
+const DATE: HeaderName = HeaderName::from_static("x-amz-date");
+const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
 /// How much of a body that nobody wants is read, and for how long.
 const UNWANTED: (usize, Duration) = (16 << 20, Duration::from_secs(1));
@@ -45,13 +49,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Returns credentials that are valid now, by the domain's clock.
+    /// Returns credentials that are valid at a time of this machine's clock, or of the domain's.
     ///
     /// # Errors
     ///
     /// Says in words why there are none.
-    pub fn credentials(&self) -> Result<Arc<Held>, String> {
-        self.identity.get(Now::of(Timestamp::now(), &self.clock))
+    pub fn credentials(&self, machine: Timestamp) -> Result<Arc<Held>, String> {
+        self.identity.get(Now::of(machine, &self.clock))
     }
 }
 
@@ -108,187 +112,259 @@ impl Load {
     }
 }
 
+/// A request under way.
+///
+/// It has a place of its own: whoever waits for an answer is moved time and again until he waits, with
+/// all that he holds.
+struct Asked {
+    began: Instant,
+    head: Head,
+    /// Nothing until it is held; a whole body stays.
+    load: Option<Load>,
+    /// The next to be sent.
+    request: Option<Request<Outgoing>>,
+}
+
+/// By what a request was signed.
+struct Signature {
+    keys: Arc<Held>,
+    at: Timestamp,
+}
+
+/// What the access log says of a request; apart, since few want to know.
+type Logged = Option<Box<(Method, String)>>;
+
 impl Route {
     /// Answers a request.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Returned> {
+    pub fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Returned>> + use<'_> {
         let began = Instant::now();
         let (parts, body) = request.into_parts();
-        let logged = self
+        let logged: Logged = self
             .shared
             .access_log
-            .then(|| (parts.method.clone(), parts.uri.path().to_owned()));
-        let mut sent = 0;
-        let response = match self.forward(parts, body, &mut sent).await {
-            Ok(response) => response,
-            Err(refusal) => {
-                self.shared.metrics.refusal(&refusal);
-                refusal.response().map(Returned::from)
+            .then(|| Box::new((parts.method.clone(), parts.uri.path().to_owned())));
+        // Who waits to be told to send has not sent it, and reading would tell him to.
+        let asks_first = parts.headers.contains_key(EXPECT);
+        let read = Head::read(parts, &self.rules, &self.upstream);
+        let asked = read.map(|head| {
+            Box::new(Asked {
+                began,
+                load: body.is_end_stream().then(|| Load::Held(Content::empty())),
+                head,
+                request: None,
+            })
+        });
+        let body = (!body.is_end_stream()).then(|| Box::new(body));
+        async move {
+            let mut sent = 0;
+            let response = match self.forward(asked, body, asks_first, &mut sent).await {
+                Ok(response) => response,
+                Err(refusal) => {
+                    self.shared.metrics.refusal(&refusal);
+                    refusal.response().map(Returned::from)
+                }
+            };
+            let (took, status) = (began.elapsed(), response.status());
+            self.shared.metrics.answered(status, took);
+            if let Some((method, path)) = logged.as_deref() {
+                info!(target: "access", %method, path, status = status.as_u16(), ms = took.as_millis(), sent);
             }
-        };
-        let (took, status) = (began.elapsed(), response.status());
-        self.shared.metrics.answered(status, took);
-        if let Some((method, path)) = logged {
-            info!(target: "access", %method, path, status = status.as_u16(), ms = took.as_millis(), sent);
+            response
         }
-        response
     }
 
     async fn forward(
         &self,
-        parts: Parts,
-        mut body: Incoming,
+        asked: Result<Box<Asked>, Refusal>,
+        body: Option<Box<Incoming>>,
+        asks_first: bool,
         sent: &mut u64,
     ) -> Result<Response<Returned>, Refusal> {
-        let asks_first = parts.headers.contains_key(EXPECT);
-        let (head, content) = match self.admit(parts, &mut body).await {
-            Ok(admitted) => admitted,
-            Err(refusal) => {
-                // Who waits to be told to send has not sent it, and reading would tell him to.
-                if !asks_first {
-                    Box::pin(drain(&mut body, UNWANTED.0, UNWANTED.1)).await;
-                }
-                return Err(refusal);
-            }
+        // What few requests need is in boxes, as far as it waits.
+        let mut asked = match (asked, body) {
+            (Ok(asked), None) => asked,
+            (Err(refusal), None) => return Err(refusal),
+            (asked, Some(body)) => Box::pin(self.admit(asked, body, asks_first)).await?,
         };
-        let chunked = head.length.is_none();
-        let mut load = match content {
-            Some(content) => Load::Held(content),
-            None => Load::Passing {
-                body: Some(body),
-                chunked,
-            },
-        };
-        *sent = load.length();
+        *sent = asked.load.as_ref().map_or(0, Load::length);
+        // The domain's time begins once there is something to send.
+        let deadline = (asked.began + self.shared.request_timeout).into();
         // sign and send, once more where that is safe and of use
         let mut is_first = true;
-        let deadline = tokio::time::Instant::now() + self.shared.request_timeout;
         loop {
-            let keys = self.credentials()?;
-            let now = self.shared.clock.tell(Timestamp::now());
-            let (request, canonical) = self.signed(&head, &mut load, &keys, now)?;
-            let is_second = !std::mem::take(&mut is_first);
-            let may_repeat = !is_second && matches!(load, Load::Held(_));
-            let mut reply = match self.send(request, deadline).await {
+            let signature = self.sign(&mut asked)?;
+            let may_repeat = is_first && matches!(asked.load, Some(Load::Held(_)));
+            let mut reply = match self.send(&mut asked.request, deadline).await {
                 Ok(reply) => reply,
-                Err(Refusal::Broken(_)) if may_repeat && is_safe(&head.method) => {
+                Err(Refusal::Broken(_)) if may_repeat && is_safe(&asked.head.method) => {
                     self.shared.metrics.retried("connection");
+                    is_first = false;
                     continue;
                 }
                 Err(refusal) => return Err(refusal),
             };
-            let Some(cause) = reply.refused.clone() else {
+            let Some(cause) = reply.refused.take() else {
                 return Ok(reply.response);
             };
-            self.shared.metrics.refused(&cause);
-            // It need not be the domain's front that says nothing.
-            let is_told = is_safe(&head.method) || !matches!(cause, Cause::Silent(_));
-            let differs = || match &cause {
-                Cause::Signature(Some(theirs)) => difference(&canonical(), theirs),
-                _ => None,
-            };
-            // What is put right is so for those who come after, too.
-            if !is_second
-                && Box::pin(self.is_mended(&cause, differs().is_some(), &keys, now)).await
-                && may_repeat
-                && is_told
-            {
-                self.shared.metrics.retried(cause.name());
-                continue;
+            let first = is_first.then_some(may_repeat);
+            let told = self.refused(reply, cause, &asked, &signature, first);
+            if let Some(response) = Box::pin(told).await {
+                return Ok(response);
             }
-            if let Some(text) = explanation(&cause, differs()) {
-                if cause.is_of_signature() {
-                    warn!(upstream = %self.upstream, "the domain refused a signature: {text}");
-                }
-                reply.explain(&text);
-            }
-            return Ok(reply.response);
+            is_first = false;
         }
     }
 
-    /// Judges a request, and holds its body, as far as that is signed.
+    /// Holds the body of a request, as far as it is signed.
     async fn admit(
         &self,
-        parts: Parts,
-        body: &mut Incoming,
-    ) -> Result<(Head, Option<Content>), Refusal> {
-        let head = Head::read(parts, &self.rules, &self.upstream)?;
+        asked: Result<Box<Asked>, Refusal>,
+        mut body: Box<Incoming>,
+        asks_first: bool,
+    ) -> Result<Box<Asked>, Refusal> {
+        let held = match asked {
+            Ok(mut asked) => match self.hold(&asked.head, &mut body).await {
+                Ok(content) => {
+                    let chunked = asked.head.length.is_none();
+                    asked.load = Some(match content {
+                        Some(content) => Load::Held(content),
+                        None => Load::Passing {
+                            body: Some(*body),
+                            chunked,
+                        },
+                    });
+                    asked.began = Instant::now();
+                    return Ok(asked);
+                }
+                Err(refusal) => refusal,
+            },
+            Err(refusal) => refusal,
+        };
+        if !asks_first {
+            drain(&mut body, UNWANTED.0, UNWANTED.1).await;
+        }
+        Err(held)
+    }
+
+    /// Holds a body; nothing where it is passed on as it comes.
+    async fn hold(&self, head: &Head, body: &mut Incoming) -> Result<Option<Content>, Refusal> {
         // Before anything is held that could not be sent.
-        self.credentials()?;
-        if self.shared.unsigned_payload && !body.is_end_stream() {
+        let keys = self.shared.credentials(Timestamp::now());
+        keys.map_err(Refusal::NoCredentials)?;
+        if self.shared.unsigned_payload {
             let limit = self.shared.budget.limit();
             if head.length.is_some_and(|length| length > limit) {
                 return Err(Refusal::TooLarge(limit));
             }
-            return Ok((head, None));
+            return Ok(None);
         }
-        // What few requests need is apart: what all of them carry is moved time and again.
-        let content = if body.is_end_stream() {
-            Content::empty()
-        } else {
-            Box::pin(self.shared.budget.hold(body, head.length)).await?
-        };
-        Ok((head, Some(content)))
+        let held = self.shared.budget.hold(body, head.length).await?;
+        Ok(Some(held))
     }
 
-    fn credentials(&self) -> Result<Arc<Held>, Refusal> {
-        self.shared.credentials().map_err(Refusal::NoCredentials)
-    }
-
-    /// Makes the request that is sent, and a way to tell what was signed.
-    fn signed<'a>(
-        &'a self,
-        head: &'a Head,
-        load: &mut Load,
-        keys: &Arc<Held>,
-        now: Timestamp,
-    ) -> Result<(Request<Outgoing>, impl Fn() -> String + use<'a>), Refusal> {
-        let payload = load.payload();
-        let signer = Arc::clone(keys);
-        let at = self.signer;
-        let what = sigv4::Request {
-            method: head.method.as_str(),
-            host: self.upstream.host(),
-            target: &head.target,
-            payload,
-        };
-        let Some(own) = signer.signers.get(at) else {
-            return Err(Refusal::NoCredentials(
-                "no signer is for this route".to_owned(),
-            ));
-        };
-        let uri = Uri::try_from(head.target.as_sent()).map_err(|_| Refusal::TooLong)?;
+    /// Makes the request that is sent.
+    fn sign(&self, asked: &mut Asked) -> Result<Signature, Refusal> {
+        let machine = Timestamp::now();
+        let keys = self.shared.credentials(machine);
+        let keys = keys.map_err(Refusal::NoCredentials)?;
+        let at = self.shared.clock.tell(machine);
+        let Asked { head, load, .. } = asked;
         let broken = || Refusal::Malformed("the request cannot be signed");
-        let mut headers = head.headers.clone();
-        sign(&mut headers, own, &what, now).ok_or_else(broken)?;
+        let load = load.as_mut().ok_or_else(broken)?;
+        let what = self.what(head, load.payload());
+        let uri = Uri::try_from(head.target.as_sent()).map_err(|_| Refusal::TooLong)?;
+        let mut headers = HeaderMap::with_capacity(head.headers.len() + ADDED);
+        for (name, value) in &head.headers {
+            headers.append(name.clone(), value.clone());
+        }
+        let signer = keys.signers.get(self.signer).ok_or_else(broken)?;
+        sign(&mut headers, &keys, signer, &what, at).ok_or_else(broken)?;
         if load.is_chunked() {
             // Or else a body of unknown length is none to GET.
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let body = load.outgoing().ok_or_else(broken)?;
-        let mut request = Request::new(body);
+        let mut request = Request::new(load.outgoing().ok_or_else(broken)?);
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        let canonical = move || {
-            let signer = signer.signers.get(at);
-            signer.map_or_else(String::new, |it| it.canonical_request(&what, now))
-        };
-        Ok((request, canonical))
+        asked.request = Some(request);
+        Ok(Signature { keys, at })
+    }
+
+    /// Says what is signed of a request.
+    fn what<'a>(&'a self, head: &'a Head, payload: Payload) -> sigv4::Request<'a> {
+        sigv4::Request {
+            method: head.method.as_str(),
+            host: self.upstream.host(),
+            target: &head.target,
+            payload,
+        }
+    }
+
+    /// Tells what was signed of a request.
+    fn canonical(&self, asked: &Asked, signature: &Signature) -> String {
+        let signer = signature.keys.signers.get(self.signer);
+        let payload = asked.load.as_ref().map(Load::payload);
+        let known = signer.zip(payload).map(|(signer, payload)| {
+            signer.canonical_request(&self.what(&asked.head, payload), signature.at)
+        });
+        known.unwrap_or_default()
     }
 
     /// Sends a request, and waits for the answer: for its head, and for what a refusal says.
     async fn send(
         &self,
-        request: Request<Outgoing>,
+        request: &mut Option<Request<Outgoing>>,
         deadline: tokio::time::Instant,
     ) -> Result<Reply, Refusal> {
-        let limit = self.shared.request_timeout;
         let answered = async {
             let response = self.connections.send(request).await?;
-            Reply::read(response).await.map_err(Refusal::Broken)
+            let read = match Reply::as_it_is(response) {
+                Ok(reply) => return Ok(reply),
+                Err(refusal) => Reply::read(refusal),
+            };
+            Box::pin(read).await.map_err(Refusal::Broken)
         };
-        let late = |_| Refusal::Late(limit);
+        let late = |_| Refusal::Late(self.shared.request_timeout);
         timeout_at(deadline, answered).await.map_err(late)?
+    }
+
+    /// Explains why the domain refused a request; or puts right what it was, and returns nothing where
+    /// another try is safe. `first` says of a first try whether it may be repeated.
+    async fn refused(
+        &self,
+        mut reply: Reply,
+        cause: Cause,
+        asked: &Asked,
+        signature: &Signature,
+        first: Option<bool>,
+    ) -> Option<Response<Returned>> {
+        self.shared.metrics.refused(&cause);
+        // It need not be the domain's front that says nothing.
+        let is_told = is_safe(&asked.head.method) || !matches!(cause, Cause::Silent(_));
+        let differs = match &cause {
+            Cause::Signature(Some(theirs)) => difference(&self.canonical(asked, signature), theirs),
+            _ => None,
+        };
+        // What is put right is so for those who come after, too.
+        if let Some(may_repeat) = first
+            && self.is_mended(&cause, differs.is_some(), signature).await
+            && may_repeat
+            && is_told
+        {
+            self.shared.metrics.retried(cause.name());
+            return None;
+        }
+        if let Some(text) = explanation(&cause, differs) {
+            if cause.is_of_signature() {
+                warn!(upstream = %self.upstream, "the domain refused a signature: {text}");
+            }
+            reply.explain(&text);
+        }
+        Some(reply.response)
     }
 
     /// Puts right what made the domain refuse a signature, if it can be.
@@ -296,9 +372,9 @@ impl Route {
         &self,
         cause: &Cause,
         is_spelled_otherwise: bool,
-        keys: &Held,
-        signed: Timestamp,
+        signature: &Signature,
     ) -> bool {
+        let (keys, signed) = (&signature.keys, signature.at);
         match cause {
             // That says nothing of the clock, which may be off by as much.
             Cause::Silent(domain) if is_tolerated(*domain, signed) => false,
@@ -332,19 +408,27 @@ impl From<connections::Error> for Refusal {
     }
 }
 
+/// How many fields a request is given: those of [`sign`], and one about its body.
+const ADDED: usize = 7;
+
 /// Puts the signature on, and the name of the upstream.
 fn sign(
     headers: &mut HeaderMap,
+    keys: &Held,
     signer: &Signer,
     what: &sigv4::Request<'_>,
     now: Timestamp,
 ) -> Option<()> {
+    let signed = signer.sign(what, now);
     headers.insert(HOST, HeaderValue::from_str(what.host).ok()?);
     headers.insert(PASSED, HeaderValue::from_static("1"));
-    for (name, value) in signer.sign(what, now).headers() {
-        let mut value = HeaderValue::from_str(value).ok()?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
+    headers.insert(CONTENT_SHA256, signed.content_sha256.try_into().ok()?);
+    headers.insert(DATE, signed.date.try_into().ok()?);
+    let mut authorization = HeaderValue::try_from(signed.authorization).ok()?;
+    authorization.set_sensitive(true);
+    headers.insert(AUTHORIZATION, authorization);
+    if let Some(token) = &keys.token {
+        headers.insert(SECURITY_TOKEN, token.clone());
     }
     Some(())
 }

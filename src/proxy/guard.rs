@@ -10,12 +10,16 @@
 //! is not `chunked` alone.
 
 use bytes::{Buf, BytesMut};
+use memchr::{memchr, memmem};
 
 /// The longest head: that of a target as long as one can be, and more; the parser refuses what is longer.
 pub(super) const LONGEST: usize = 80 << 10;
 
 /// So much room is kept for the next head.
 const KEPT: usize = 4 << 10;
+
+/// How a head ends.
+const END: &[u8] = b"\r\n\r\n";
 
 /// The longest line about a chunk.
 const LONGEST_LINE: usize = 16 << 10;
@@ -124,18 +128,38 @@ impl Guard {
         *bytes = rest;
     }
 
-    fn head(&mut self, bytes: &mut &[u8]) {
-        while let Some((byte, rest)) = bytes.split_first() {
-            *bytes = rest;
-            self.begun.push(*byte);
-            if *byte != b'\n' {
-                if self.begun.len() > LONGEST {
-                    self.spoil();
-                    return;
+    /// Tells whether the parser may read just what came in: one whole head, with nothing behind it
+    /// but a body's beginning. Most requests come so, and are kept nowhere.
+    pub(super) fn lets_through(&mut self, bytes: &[u8]) -> bool {
+        if self.state != State::Head || !self.begun.is_empty() || self.has_some() {
+            return false;
+        }
+        let Some(length) = memmem::find(bytes, END).map(|at| at + END.len()) else {
+            return false;
+        };
+        let (head, rest) = bytes.split_at(length);
+        let rest_length = u64::try_from(rest.len()).unwrap_or(u64::MAX);
+        match framing(head) {
+            Some(State::Head) if rest.is_empty() => true,
+            Some(State::Body(left)) if rest_length <= left => {
+                self.state = State::Body(left);
+                if !rest.is_empty() {
+                    self.passed(rest.len());
                 }
-                continue;
+                true
             }
-            if !self.begun.ends_with(b"\r\n") {
+            _ => false,
+        }
+    }
+
+    fn head(&mut self, bytes: &mut &[u8]) {
+        while !bytes.is_empty() {
+            let length = memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
+            let (line, rest) = bytes.split_at(length);
+            self.begun.extend_from_slice(line);
+            *bytes = rest;
+            let ends = line.ends_with(b"\n");
+            if ends && !self.begun.ends_with(b"\r\n") || self.begun.len() > LONGEST {
                 self.spoil();
                 return;
             }
@@ -144,7 +168,7 @@ impl Guard {
                 self.begun.clear();
                 continue;
             }
-            if self.begun.ends_with(b"\r\n\r\n") {
+            if self.begun.ends_with(END) {
                 match framing(&self.begun) {
                     Some(state) => {
                         self.out.extend_from_slice(&self.begun);
@@ -220,24 +244,39 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok().filter(|_| are_hex)
 }
 
+/// The lines of a head; nothing in place of one that has another end than CRLF.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Option<&'a [u8]>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let length = memchr(b'\n', self.0).map_or(self.0.len(), |at| at + 1);
+        let (line, rest) = self.0.split_at(length);
+        self.0 = rest;
+        Some(line.strip_suffix(b"\r\n"))
+    }
+}
+
 /// Says what follows a head; nothing where it can be read in two ways.
 fn framing(head: &[u8]) -> Option<State> {
-    let head = head.strip_suffix(b"\r\n\r\n")?;
-    let mut lines = head.split(|it| *it == b'\n');
-    let request = lines.next()?;
-    let request = request.strip_suffix(b"\r").unwrap_or(request);
+    let mut lines = Lines(head.strip_suffix(b"\r\n")?);
+    let request = lines.next()??;
     // A fragment is dropped by the parser and kept by others, so that another target would be judged.
-    if request.iter().any(|it| b"\r#".contains(it)) {
+    if memchr::memchr2(b'\r', b'#', request).is_some() {
         return None;
     }
     let (mut length, mut chunked) = (None, false);
     for line in lines {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = line?;
         // Folded, or with an end of line in its midst.
-        if line.first().is_none_or(|it| b" \t".contains(it)) || line.contains(&b'\r') {
+        if line.first().is_none_or(|it| b" \t".contains(it)) || memchr(b'\r', line).is_some() {
             return None;
         }
-        let at = line.iter().position(|it| *it == b':')?;
+        let at = memchr(b':', line)?;
         let (name, value) = (&line[..at], line[at + 1..].trim_ascii());
         if name.is_empty() || name.iter().any(|it| b" \t".contains(it)) {
             return None;

@@ -5,8 +5,7 @@
 //! proxy's own.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, ORIGIN,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, ORIGIN, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version};
@@ -35,30 +34,39 @@ const METHODS: [Method; 7] = [
     Method::OPTIONS,
 ];
 
-/// What concerns one connection only (RFC 9110, section 7.6.1), and so ends here.
-const HOP_BY_HOP: [HeaderName; 10] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
+/// Tells whether a field concerns one connection only (RFC 9110, section 7.6.1), and so ends here.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
 
-/// What would have a server take a request for another one than was judged.
-const OVERRIDES: [HeaderName; 3] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-];
-
-/// How fields begin that only the proxy itself may say something by: its signature, and from where a
-/// request comes, which nobody could believe a client.
-const ENDING_HERE: [&str; 4] = ["x-amz-", "x-forwarded-", "forwarded", "x-real-ip"];
+/// Tells whether a field of a request is not the client's to send on: who asks, and where, how much
+/// comes, what would have a server take the request for another one than was judged, and from where
+/// it comes, which nobody could believe a client.
+fn is_not_passed_on(name: &str) -> bool {
+    const ENDING_HERE: [&str; 4] = ["x-amz-", "x-forwarded-", "forwarded", "x-real-ip"];
+    matches!(
+        name,
+        "authorization"
+            | "content-length"
+            | "expect"
+            | "host"
+            | "x-http-method-override"
+            | "x-http-method"
+            | "x-method-override"
+    ) || ENDING_HERE.iter().any(|it| name.starts_with(it))
+}
 
 /// What clients may ask of a proxy.
 #[derive(Debug, Clone, Default)]
@@ -151,20 +159,7 @@ impl Head {
         let target = Target::parse(target.as_bytes())?;
         rules.allowed.check(&method, &target)?;
         take_off_hops(&mut headers);
-        for name in [AUTHORIZATION, CONTENT_LENGTH, EXPECT, HOST]
-            .iter()
-            .chain(&OVERRIDES)
-        {
-            headers.remove(name);
-        }
-        let ends_here = |name: &&HeaderName| {
-            let name = name.as_str();
-            ENDING_HERE.iter().any(|it| name.starts_with(it))
-        };
-        let ending: Vec<HeaderName> = headers.keys().filter(ends_here).cloned().collect();
-        for name in ending {
-            headers.remove(name);
-        }
+        take_off(&mut headers, is_not_passed_on);
         Ok(Self {
             method,
             target,
@@ -263,7 +258,16 @@ pub(super) fn take_off_hops(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::try_from(name.trim()).ok())
         .collect();
-    for name in HOP_BY_HOP.iter().chain(&nominated) {
+    for name in nominated {
+        headers.remove(name);
+    }
+    take_off(headers, is_hop_by_hop);
+}
+
+/// Takes fields off by their names: there are fewer of them than names that nobody may use.
+fn take_off(headers: &mut HeaderMap, ends_here: impl Fn(&str) -> bool) {
+    let ending = headers.keys().filter(|name| ends_here(name.as_str()));
+    for name in ending.cloned().collect::<Vec<HeaderName>>() {
         headers.remove(name);
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
@@ -52,6 +53,8 @@ pub struct Scope {
 pub struct Held {
     /// One signer for each scope, in their order.
     pub signers: Vec<Signer>,
+    /// The session token of temporary credentials, as each request carries it.
+    pub token: Option<HeaderValue>,
     /// When they expire.
     pub expires: Option<Timestamp>,
     /// Grows with each change.
@@ -283,8 +286,14 @@ impl Keeper {
             keys.map(|keys| Signer::new(keys, scope.region.as_str(), scope.service.as_str()))
         };
         let signers: Result<Vec<Signer>, _> = self.scopes.iter().map(signer).collect();
+        let token = given.session_token().map(HeaderValue::try_from);
+        let mut token = token.transpose().map_err(|error| error.to_string())?;
+        if let Some(token) = &mut token {
+            token.set_sensitive(true);
+        }
         Ok(Held {
             signers: signers.map_err(|error| error.to_string())?,
+            token,
             expires,
             generation,
             had_expired: expires.is_some_and(|expires| expires <= self.now().later),
@@ -439,6 +448,7 @@ mod tests {
                 "eu-west-1",
                 "es",
             )],
+            token: None,
             expires: None,
             generation: 1,
             had_expired: false,

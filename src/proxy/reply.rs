@@ -208,11 +208,28 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Takes an answer; the beginning of a refusal is read.
+    /// Takes an answer that goes back as it comes; gives back what has to be read first.
+    pub fn as_it_is(mut response: Response<Answer>) -> Result<Self, Response<Answer>> {
+        let needs_reading = response.status().is_informational()
+            || matches!(
+                response.status(),
+                StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST
+            );
+        if needs_reading {
+            return Err(response);
+        }
+        take_off_hops(response.headers_mut());
+        Ok(Self {
+            response: response.map(|body| Returned::Streamed(None, body)),
+            refused: None,
+        })
+    }
+
+    /// Reads the beginning of a refusal.
     ///
     /// # Errors
     ///
-    /// Fails where the connection breaks while a refusal is read, and where the answer is none.
+    /// Fails where the connection breaks meanwhile, and where the answer is none.
     pub async fn read(response: Response<Answer>) -> Result<Self, String> {
         let (mut parts, mut body) = response.into_parts();
         if parts.status.is_informational() {
@@ -222,17 +239,6 @@ impl Reply {
             ));
         }
         take_off_hops(&mut parts.headers);
-        let refuses = matches!(
-            parts.status,
-            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST
-        );
-        if !refuses {
-            let response = Response::from_parts(parts, Returned::Streamed(None, body));
-            return Ok(Self {
-                response,
-                refused: None,
-            });
-        }
         let has_body = !body.is_end_stream();
         let begun = begin(&mut body).await.map_err(|error| causes(&error))?;
         let cause = match cause(&parts.headers, &begun) {

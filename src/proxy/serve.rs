@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::stream::{FuturesUnordered, StreamExt};
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 use hyper::body::{Body, Incoming};
@@ -24,7 +25,7 @@ use super::Phase;
 use super::forward::Route;
 use super::guard::LONGEST;
 use super::metrics::Metrics;
-use super::pace::{Answering, Guarded, Limits, Pace, Watched};
+use super::pace::{Answering, Guarded, Lapse, Limits, Pace, Watched};
 
 /// The most connections at a time; others wait to be taken.
 const CONNECTIONS: usize = 1024;
@@ -184,7 +185,7 @@ async fn requests<S, A, F, B>(
     answer: A,
     limits: Limits,
     room: &Room,
-    mut phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<Phase>,
 ) -> Result<(), Ended>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -217,23 +218,55 @@ where
         .max_buf_size(LONGEST)
         .serve_connection(TokioIo::new(Guarded::new(stream, pace)), service);
     tokio::pin!(connection);
-    let mut is_ending = false;
+    // One of its own, that is looked after only when it is woken itself: the connection is with
+    // every piece of every request.
+    let mut watched = FuturesUnordered::from_iter([watch(pace, limits, room, phase, false)]);
     loop {
         tokio::select! {
             biased;
             ended = connection.as_mut() => return Ok(ended?),
-            _ = phase.wait_for(|it| *it == Phase::Ending), if !is_ending => {
-                is_ending = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = sleep(limits.head / 4) => {
-                let now = Instant::now();
-                // The parser waits for the first request of a connection even now.
-                let idle = if is_ending { Duration::ZERO } else { room.idle(&limits, now) };
-                if let Some(lapse) = pace.lapse(&limits, idle, now) {
-                    return Err(lapse.into());
+            Some(order) = watched.next() => match order {
+                Order::End(phase) => {
+                    connection.as_mut().graceful_shutdown();
+                    watched.push(watch(pace, limits, room, phase, true));
                 }
-            }
+                Order::CutOff(lapse) => return Err(lapse.into()),
+            },
+        }
+    }
+}
+
+/// What is to happen to a connection.
+enum Order {
+    /// It ends with the answer that is under way.
+    End(watch::Receiver<Phase>),
+    /// It ends at once.
+    CutOff(Lapse),
+}
+
+/// Waits until a connection is to end, or takes too long.
+async fn watch(
+    pace: &Pace,
+    limits: Limits,
+    room: &Room,
+    mut phase: watch::Receiver<Phase>,
+    is_ending: bool,
+) -> Order {
+    loop {
+        let told = async { drop(phase.wait_for(|it| *it == Phase::Ending).await) };
+        tokio::select! {
+            () = told, if !is_ending => return Order::End(phase),
+            () = sleep(limits.head / 4) => {}
+        }
+        let now = Instant::now();
+        // The parser waits for the first request of a connection even now.
+        let idle = if is_ending {
+            Duration::ZERO
+        } else {
+            room.idle(&limits, now)
+        };
+        if let Some(lapse) = pace.lapse(&limits, idle, now) {
+            return Order::CutOff(lapse);
         }
     }
 }
@@ -248,7 +281,6 @@ mod tests {
     use tokio::sync::Notify;
     use tokio::task::JoinHandle;
 
-    use super::super::pace::Lapse;
     use super::*;
 
     /// How long anything may take that is to happen by itself.

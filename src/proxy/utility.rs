@@ -17,6 +17,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -64,7 +65,7 @@ async fn ready(State(seen): State<Seen>) -> (StatusCode, String) {
     if *seen.phase.borrow() != Phase::Serving {
         return told("stopping".to_owned());
     }
-    match seen.shared.credentials() {
+    match seen.shared.credentials(Timestamp::now()) {
         Ok(_) => (StatusCode::OK, "ok\n".to_owned()),
         Err(why) => told(format!("no credentials: {why}")),
     }
@@ -72,7 +73,7 @@ async fn ready(State(seen): State<Seen>) -> (StatusCode, String) {
 
 async fn metrics(State(seen): State<Seen>) -> Response {
     let shared = &seen.shared;
-    let expiry = match shared.credentials() {
+    let expiry = match shared.credentials(Timestamp::now()) {
         Ok(held) => held
             .expires
             .map_or(9e9, |it| it.as_duration().as_secs_f64()),

@@ -55,7 +55,7 @@ pub struct Request<'a> {
 
 /// What a signed request carries beside its `Host`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Signed {
+pub struct Signed<'a> {
     /// The value of `Authorization`.
     pub authorization: String,
     /// The value of `x-amz-date`.
@@ -63,7 +63,7 @@ pub struct Signed {
     /// The value of `x-amz-content-sha256`.
     pub content_sha256: String,
     /// The value of `x-amz-security-token`, with temporary credentials.
-    pub security_token: Option<String>,
+    pub security_token: Option<&'a str>,
 }
 
 impl Signer {
@@ -90,17 +90,16 @@ impl Signer {
 
     /// Signs a request at a time, which must be within five minutes of when it arrives.
     #[must_use]
-    pub fn sign(&self, request: &Request<'_>, now: Timestamp) -> Signed {
+    pub fn sign(&self, request: &Request<'_>, now: Timestamp) -> Signed<'_> {
         let date = Date::of(now);
         let content = request.payload.spelled();
-        let mut hash = Hash::default();
-        self.canonical(request, &date, &content, &mut |part| hash.update(part));
-        let signature = self.mac(date.day(), &self.to_sign(&date, &hash.end()));
+        let canonical = hash_of(self.canonical(request, &date, &content).as_bytes());
+        let signature = self.mac(date.day(), &self.to_sign(&date, &canonical));
         Signed {
             authorization: self.authorization(&date, &signature),
             date: date.as_str().to_owned(),
             content_sha256: content.as_str().to_owned(),
-            security_token: self.credentials.session_token().map(str::to_owned),
+            security_token: self.credentials.session_token(),
         }
     }
 
@@ -108,46 +107,37 @@ impl Signer {
     /// the session token is left out of it.
     #[must_use]
     pub fn canonical_request(&self, request: &Request<'_>, now: Timestamp) -> String {
-        let mut text = Vec::new();
         let content = request.payload.spelled();
-        self.canonical(request, &Date::of(now), &content, &mut |part| {
-            text.extend_from_slice(part);
-        });
-        let text = String::from_utf8_lossy(&text).into_owned();
+        let text = self.canonical(request, &Date::of(now), &content);
         match self.credentials.session_token() {
             Some(token) => text.replace(token, "(the session token)"),
             None => text,
         }
     }
 
-    /// The canonical request, in its parts.
-    fn canonical(
-        &self,
-        request: &Request<'_>,
-        date: &Date,
-        content: &Spelled,
-        write: &mut impl FnMut(&[u8]),
-    ) {
-        let mut write = |text: &str| write(text.as_bytes());
-        write(request.method);
-        write("\n");
-        write(request.target.signed_path());
-        write("\n");
-        write(request.target.signed_query());
-        write("\nhost:");
-        write(request.host);
-        write("\nx-amz-content-sha256:");
-        write(content.as_str());
-        write("\nx-amz-date:");
-        write(date.as_str());
-        if let Some(token) = self.credentials.session_token() {
-            write("\nx-amz-security-token:");
-            write(token);
-        }
-        write("\n\n");
-        write(self.signed_headers());
-        write("\n");
-        write(content.as_str());
+    /// The canonical request.
+    fn canonical(&self, request: &Request<'_>, date: &Date, content: &Spelled) -> String {
+        let token = self.credentials.session_token();
+        let parts = [
+            request.method,
+            "\n",
+            request.target.signed_path(),
+            "\n",
+            request.target.signed_query(),
+            "\nhost:",
+            request.host,
+            "\nx-amz-content-sha256:",
+            content.as_str(),
+            "\nx-amz-date:",
+            date.as_str(),
+            token.map_or("", |_| "\nx-amz-security-token:"),
+            token.unwrap_or_default(),
+            "\n\n",
+            self.signed_headers(),
+            "\n",
+            content.as_str(),
+        ];
+        parts.concat()
     }
 
     /// The string to sign.
@@ -251,6 +241,13 @@ impl Hash {
     }
 }
 
+/// Hashes what is there as a whole, which costs less than to begin and to end.
+fn hash_of(bytes: &[u8]) -> [u8; 32] {
+    // The digest of this algorithm is as long.
+    let digest = digest::digest(&digest::SHA256, bytes);
+    digest.as_ref().try_into().unwrap_or_default()
+}
+
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signer")
@@ -261,10 +258,10 @@ impl fmt::Debug for Signer {
     }
 }
 
-impl Signed {
+impl Signed<'_> {
     /// Iterates over the headers, by their names in lower case; `host` apart.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let token = self.security_token.as_deref();
+        let token = self.security_token;
         let token = token.map(|token| ("x-amz-security-token", token));
         [
             ("authorization", self.authorization.as_str()),
@@ -276,7 +273,7 @@ impl Signed {
     }
 }
 
-impl fmt::Debug for Signed {
+impl fmt::Debug for Signed<'_> {
     /// Shows when and what, and neither the signature nor the token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Signed")
@@ -291,13 +288,11 @@ impl Payload {
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
         // Most requests have none.
-        static EMPTY: LazyLock<Payload> = LazyLock::new(|| Payload::Hash(Hash::default().end()));
+        static EMPTY: LazyLock<Payload> = LazyLock::new(|| Payload::Hash(hash_of(b"")));
         if body.is_empty() {
             return *EMPTY;
         }
-        let mut hash = Hash::default();
-        hash.update(body);
-        Self::Hash(hash.end())
+        Self::Hash(hash_of(body))
     }
 
     fn spelled(self) -> Spelled {

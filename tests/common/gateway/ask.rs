@@ -46,7 +46,8 @@ pub(crate) async fn ask_at(
     if let Some(keys) = keys {
         let token = keys.session_token.clone();
         let made = Keys::new(&keys.access_key_id, &keys.secret_access_key, token);
-        let signed = Signer::new(made.unwrap(), region, "es").sign(
+        let signer = Signer::new(made.unwrap(), region, "es");
+        let made = signer.sign(
             &sigv4::Request {
                 method: method.as_str(),
                 host,
@@ -55,7 +56,7 @@ pub(crate) async fn ask_at(
             },
             jiff::Timestamp::now(),
         );
-        for (name, value) in signed.headers() {
+        for (name, value) in made.headers() {
             request = request.header(name, value);
         }
     }
