@@ -41,6 +41,7 @@ pub mod head;
 pub mod identity;
 pub mod metrics;
 mod pace;
+mod rarely;
 pub mod refusal;
 pub mod reply;
 mod serve;
@@ -70,6 +71,7 @@ use self::forward::{Route, Shared};
 use self::head::Rules;
 use self::identity::{Scope, identity};
 use self::metrics::Metrics;
+use self::rarely::Rarely;
 use self::serve::Listener;
 use self::source::Source;
 use self::upstream::Upstream;
@@ -223,7 +225,12 @@ pub async fn run(config: Config) -> Result<(), Error> {
         if upstream.address() == Some(address.ip()) && upstream.port() == address.port() {
             return Err(Error::Loop(upstream.to_string()));
         }
-        let connections = Connections::new(upstream, &tls, config.connect_timeout);
+        let connections = Connections::new(
+            upstream,
+            &tls,
+            config.connect_timeout,
+            config.request_timeout,
+        );
         let connections = Arc::new(connections);
         pools.push(Arc::clone(&connections));
         info!(%address, %upstream, "signing");
@@ -235,6 +242,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
                 connections,
                 rules: config.rules.clone(),
                 signer: number,
+                failures: Rarely::default(),
                 shared: Arc::clone(&shared),
             }),
         });

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::builder::BoolishValueParser;
 
 use super::LogFormat;
 use crate::proxy::allow::{Allowed, Rule};
@@ -49,7 +50,7 @@ pub(super) struct Args {
     #[arg(short, long, env = "PROXY_LISTEN_ON", value_name = "ADDRESS", value_parser = address, value_delimiter = ',')]
     listen_on: Vec<SocketAddr>,
     /// Let other machines connect, whose requests are then signed as this one's.
-    #[arg(long, env = "PROXY_LISTEN_ANYWHERE")]
+    #[arg(long, env = "PROXY_LISTEN_ANYWHERE", value_parser = BoolishValueParser::new())]
     listen_anywhere: bool,
     /// The address of the pod that the proxy runs in, and that of the pod's node (status.podIP and
     /// status.hostIP of the downward API). They are the same exactly where the pod is on its node's
@@ -77,7 +78,7 @@ pub(super) struct Args {
     #[arg(long, env = "PROXY_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Do not verify the domain's certificate: whoever is on the way can read and change everything.
-    #[arg(long, env = "PROXY_NO_VERIFY_SSL")]
+    #[arg(long, env = "PROXY_NO_VERIFY_SSL", value_parser = BoolishValueParser::new())]
     no_verify_ssl: bool,
     /// A PEM file with a certificate, and those behind it: clients then connect by TLS.
     #[arg(short, long, env = "PROXY_CERT", value_name = "FILE", requires = "key")]
@@ -87,7 +88,7 @@ pub(super) struct Args {
     key: Option<PathBuf>,
     /// Forward what only reads: GET and HEAD, and POST of searches and the like; nothing of the
     /// security plugin.
-    #[arg(long, env = "PROXY_READ_ONLY")]
+    #[arg(long, env = "PROXY_READ_ONLY", value_parser = BoolishValueParser::new())]
     read_only: bool,
     /// Forward only this: methods and a pattern of paths, such as "GET,POST /logs-*/_search"; several, in
     /// the variable separated by `;`. `*` stops at `/`, and `/logs-*/**` is all that is below.
@@ -101,7 +102,7 @@ pub(super) struct Args {
     body_budget: u64,
     /// Pass bodies on as they come, and sign all but them; only those that say how long they are are held
     /// to the limit.
-    #[arg(long, env = "PROXY_UNSIGNED_PAYLOAD")]
+    #[arg(long, env = "PROXY_UNSIGNED_PAYLOAD", value_parser = BoolishValueParser::new())]
     unsigned_payload: bool,
     /// A name by which clients address this proxy, beside localhost and the domain's own; several.
     #[arg(
@@ -115,14 +116,14 @@ pub(super) struct Args {
     #[arg(long, env = "PROXY_CLIENT_SECRET_FILE", value_name = "FILE")]
     client_secret_file: Option<PathBuf>,
     /// Let the domain be on this machine, and without TLS there: behind an SSH tunnel, or in a test.
-    #[arg(long, env = "PROXY_UPSTREAM_MAY_BE_LOCAL")]
+    #[arg(long, env = "PROXY_UPSTREAM_MAY_BE_LOCAL", value_parser = BoolishValueParser::new())]
     upstream_may_be_local: bool,
     /// How long clients are served on that come once the proxy is to stop, in seconds; each is sent
     /// away after its answer. It ends earlier where nobody is connected.
     #[arg(long, env = "PROXY_DRAIN_DELAY", value_name = "SECONDS", value_parser = seconds, default_value = "3")]
     drain_delay: Duration,
     /// Log each request: method, path, status and time.
-    #[arg(long, env = "PROXY_ACCESS_LOG")]
+    #[arg(long, env = "PROXY_ACCESS_LOG", value_parser = BoolishValueParser::new())]
     access_log: bool,
     /// What to log, such as `info` or `warn,opensearch_access=debug`.
     #[arg(long, env = "LOG", default_value = "info")]

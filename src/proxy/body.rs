@@ -17,7 +17,7 @@ use tokio::select;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connections::Answer;
+use super::connections::{Answer, Interrupted};
 use super::refusal::Refusal;
 use super::spare::{PIECE, Spare};
 use crate::sigv4::{Hash, Payload};
@@ -448,12 +448,12 @@ impl Returned {
 
 impl Body for Returned {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Interrupted;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
         let this = self.get_mut();
         match (this.begun().take(), this) {
             (Some(bytes), _) => Poll::Ready(Some(Ok(Frame::data(bytes)))),

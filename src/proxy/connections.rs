@@ -8,7 +8,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tower::Service;
 
 use super::body::Outgoing;
@@ -64,13 +64,20 @@ pub struct Connections {
     connector: HttpsConnector<HttpConnector<Resolver>>,
     upstream: Uri,
     connect_timeout: Duration,
+    stall_timeout: Duration,
     kept: Mutex<Vec<Link>>,
 }
 
 impl Connections {
-    /// Prepares connections to an upstream.
+    /// Prepares connections to an upstream; an answer that has begun is given up where nothing of it
+    /// comes for `stall_timeout`.
     #[must_use]
-    pub fn new(upstream: &Upstream, tls: &ClientConfig, connect_timeout: Duration) -> Self {
+    pub fn new(
+        upstream: &Upstream,
+        tls: &ClientConfig,
+        connect_timeout: Duration,
+        stall_timeout: Duration,
+    ) -> Self {
         let mut tcp = HttpConnector::new_with_resolver(Resolver {
             inner: GaiResolver::new(),
             may_be_local: upstream.may_be_local(),
@@ -90,6 +97,7 @@ impl Connections {
             connector: builder.enable_http1().wrap_connector(tcp),
             upstream: upstream.uri(),
             connect_timeout,
+            stall_timeout,
             kept: Mutex::default(),
         }
     }
@@ -288,16 +296,33 @@ impl Link {
     }
 }
 
+/// Why an answer that had begun did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Interrupted {
+    /// Its connection broke.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// Nothing more of it came.
+    #[error("nothing more of the answer came within {}s (--request-timeout)", .0.as_secs())]
+    Stalled(Duration),
+}
+
 /// The body of an answer, read off its connection, which is kept once all of it was.
 pub struct Answer {
     body: Incoming,
     link: Option<(Link, Arc<Connections>)>,
+    /// There while more of it is awaited, and not while the client takes its time.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Answer {
     fn new(body: Incoming, link: Link, connections: &Arc<Connections>) -> Self {
         let link = Some((link, Arc::clone(connections)));
-        let mut answer = Self { body, link };
+        let mut answer = Self {
+            body,
+            link,
+            stalled: None,
+        };
         if answer.body.is_end_stream() {
             answer.end();
         }
@@ -313,26 +338,34 @@ impl Answer {
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Interrupted;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
         let this = self.get_mut();
         let mut frame = Pin::new(&mut this.body).poll_frame(context);
-        if let (Poll::Pending, Some((link, _))) = (&frame, &mut this.link) {
+        if let (Poll::Pending, Some((link, connections))) = (&frame, &mut this.link) {
             // Now that more is wanted it is read.
             link.drive(context);
             frame = Pin::new(&mut this.body).poll_frame(context);
+            let limit = connections.stall_timeout;
+            if frame.is_pending() {
+                let stalled = this.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
+                ready!(stalled.as_mut().poll(context));
+                this.link = None;
+                return Poll::Ready(Some(Err(Interrupted::Stalled(limit))));
+            }
         }
+        this.stalled = None;
         match &frame {
             Poll::Ready(Some(Err(_))) => this.link = None,
             Poll::Ready(None) => this.end(),
             Poll::Ready(Some(Ok(_))) if this.body.is_end_stream() => this.end(),
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
-        frame
+        frame.map_err(Interrupted::Broken)
     }
 
     fn is_end_stream(&self) -> bool {

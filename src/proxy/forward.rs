@@ -16,6 +16,7 @@ use super::connections::{self, Connections};
 use super::head::{Head, PASSED, Rules};
 use super::identity::{Held, Identity, Now};
 use super::metrics::Metrics;
+use super::rarely::Rarely;
 use super::refusal::Refusal;
 use super::reply::{Cause, Reply, difference};
 use super::upstream::Upstream;
@@ -70,6 +71,8 @@ pub struct Route {
     pub rules: Rules,
     /// Which of the signers is for it.
     pub signer: usize,
+    /// The failures that go into the log.
+    pub failures: Rarely,
     /// What all routes share.
     pub shared: Arc<Shared>,
 }
@@ -164,6 +167,7 @@ impl Route {
                 Ok(response) => response,
                 Err(refusal) => {
                     self.shared.metrics.refusal(&refusal);
+                    self.say(&refusal);
                     refusal.response().map(Returned::from)
                 }
             };
@@ -218,6 +222,17 @@ impl Route {
         }
     }
 
+    /// Says why the upstream gives no answer; of many that fail at once, one speaks for all.
+    fn say(&self, refusal: &Refusal) {
+        let is_theirs = matches!(
+            refusal,
+            Refusal::Unreachable(_) | Refusal::Broken(_) | Refusal::Late(_)
+        );
+        if is_theirs && let Some(unsaid) = self.failures.is_due(Instant::now()) {
+            warn!(upstream = %self.upstream, unsaid, "a request failed: {refusal}");
+        }
+    }
+
     /// Holds the body of a request, as far as it is signed.
     async fn admit(
         &self,
@@ -225,7 +240,7 @@ impl Route {
         mut body: Box<Incoming>,
         asks_first: bool,
     ) -> Result<Box<Asked>, Refusal> {
-        let held = match asked {
+        let refusal = match asked {
             Ok(mut asked) => match self.hold(&asked.head, &mut body).await {
                 Ok(content) => {
                     let chunked = asked.head.length.is_none();
@@ -246,7 +261,7 @@ impl Route {
         if !asks_first {
             drain(&mut body, UNWANTED.0, UNWANTED.1).await;
         }
-        Err(held)
+        Err(refusal)
     }
 
     /// Holds a body; nothing where it is passed on as it comes.
@@ -261,8 +276,8 @@ impl Route {
             }
             return Ok(None);
         }
-        let held = self.shared.budget.hold(body, head.length).await?;
-        Ok(Some(held))
+        let content = self.shared.budget.hold(body, head.length).await?;
+        Ok(Some(content))
     }
 
     /// Makes the request that is sent.
@@ -322,11 +337,11 @@ impl Route {
     ) -> Result<Reply, Refusal> {
         let answered = async {
             let response = self.connections.send(request).await?;
-            let read = match Reply::as_it_is(response) {
-                Ok(reply) => return Ok(reply),
-                Err(refusal) => Reply::read(refusal),
-            };
-            Box::pin(read).await.map_err(Refusal::Broken)
+            if Reply::is_to_be_read(response.status()) {
+                let read = Box::pin(Reply::read(response));
+                return read.await.map_err(Refusal::Broken);
+            }
+            Ok(Reply::as_it_is(response))
         };
         let late = |_| Refusal::Late(self.shared.request_timeout);
         timeout_at(deadline, answered).await.map_err(late)?
@@ -419,12 +434,12 @@ fn sign(
     what: &sigv4::Request<'_>,
     now: Timestamp,
 ) -> Option<()> {
-    let signed = signer.sign(what, now);
+    let made = signer.sign(what, now);
     headers.insert(HOST, HeaderValue::from_str(what.host).ok()?);
     headers.insert(PASSED, HeaderValue::from_static("1"));
-    headers.insert(CONTENT_SHA256, signed.content_sha256.try_into().ok()?);
-    headers.insert(DATE, signed.date.try_into().ok()?);
-    let mut authorization = HeaderValue::try_from(signed.authorization).ok()?;
+    headers.insert(CONTENT_SHA256, made.content_sha256.try_into().ok()?);
+    headers.insert(DATE, made.date.try_into().ok()?);
+    let mut authorization = HeaderValue::try_from(made.authorization).ok()?;
     authorization.set_sensitive(true);
     headers.insert(AUTHORIZATION, authorization);
     if let Some(token) = &keys.token {

@@ -1,7 +1,11 @@
 //! What the domain answers: what of it goes back, and what its refusals mean.
 
+use std::borrow::Cow;
+use std::io::Read as _;
+
 use bytes::{Bytes, BytesMut};
-use http::header::{AGE, DATE, HeaderName};
+use flate2::read::GzDecoder;
+use http::header::{AGE, CONTENT_ENCODING, DATE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Body;
@@ -10,7 +14,7 @@ use serde_json::Value;
 
 use super::body::Returned;
 use super::clock::http_date;
-use super::connections::Answer;
+use super::connections::{Answer, Interrupted};
 use super::head::take_off_hops;
 use crate::aws::error::causes;
 
@@ -186,8 +190,21 @@ pub fn difference(ours: &str, theirs: &str) -> Option<String> {
     ))
 }
 
+/// Returns the words of a refusal, which clients may have asked to be compressed.
+fn decoded<'a>(headers: &HeaderMap, begun: &'a Bytes) -> Cow<'a, [u8]> {
+    let coding = headers.get(CONTENT_ENCODING);
+    if !coding.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"gzip")) {
+        return Cow::Borrowed(begun);
+    }
+    let limit = u64::try_from(LARGEST).unwrap_or(u64::MAX);
+    let mut words = Vec::new();
+    // Of what is cut off or broken, as much as can be read.
+    _ = GzDecoder::new(&**begun).take(limit).read_to_end(&mut words);
+    Cow::Owned(words)
+}
+
 /// Reads the beginning of a body.
-async fn begin(body: &mut Answer) -> Result<Bytes, hyper::Error> {
+async fn begin(body: &mut Answer) -> Result<Bytes, Interrupted> {
     let mut read = BytesMut::new();
     while read.len() < LARGEST {
         let Some(frame) = body.frame().await.transpose()? else {
@@ -208,21 +225,24 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Takes an answer that goes back as it comes; gives back what has to be read first.
-    pub fn as_it_is(mut response: Response<Answer>) -> Result<Self, Response<Answer>> {
-        let needs_reading = response.status().is_informational()
+    /// Tells whether an answer is to be read before it goes back.
+    #[must_use]
+    pub fn is_to_be_read(status: StatusCode) -> bool {
+        status.is_informational()
             || matches!(
-                response.status(),
+                status,
                 StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST
-            );
-        if needs_reading {
-            return Err(response);
-        }
+            )
+    }
+
+    /// Takes an answer that goes back as it comes.
+    #[must_use]
+    pub fn as_it_is(mut response: Response<Answer>) -> Self {
         take_off_hops(response.headers_mut());
-        Ok(Self {
+        Self {
             response: response.map(|body| Returned::Streamed(None, body)),
             refused: None,
-        })
+        }
     }
 
     /// Reads the beginning of a refusal.
@@ -241,7 +261,7 @@ impl Reply {
         take_off_hops(&mut parts.headers);
         let has_body = !body.is_end_stream();
         let begun = begin(&mut body).await.map_err(|error| causes(&error))?;
-        let cause = match cause(&parts.headers, &begun) {
+        let cause = match cause(&parts.headers, &decoded(&parts.headers, &begun)) {
             // An answer to HEAD has no words, but the domain's time.
             Cause::Unknown if !has_body => match own_date(&parts.headers) {
                 Some(date) => Cause::Silent(date),

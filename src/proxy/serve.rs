@@ -26,6 +26,7 @@ use super::forward::Route;
 use super::guard::LONGEST;
 use super::metrics::Metrics;
 use super::pace::{Answering, Guarded, Lapse, Limits, Pace, Watched};
+use super::refusal::Refusal;
 
 /// The most connections at a time; others wait to be taken.
 const CONNECTIONS: usize = 1024;
@@ -75,6 +76,11 @@ impl Listener {
                         let _counted = Counted::new(&route.shared.metrics);
                         let _place = place;
                         if let Err(error) = connection(stream, tls, &route, &room, phase).await {
+                            // The parser has answered it, with a bare 400.
+                            if error.downcast_ref().is_some_and(hyper::Error::is_parse) {
+                                let unread = Refusal::Malformed("it cannot be read");
+                                route.shared.metrics.refusal(&unread);
+                            }
                             debug!("a connection ended: {error}");
                         }
                     });

@@ -1,14 +1,18 @@
 //! What the proxy puts right of itself, and what it makes of answers that tell little.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use jiff::{SignedDuration, Timestamp};
 use opensearch_access::sigv4::{Credentials, Payload, Request, Signer, Target};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::program::{Client, KEY_ID, Proxy, SECRET, get, post, until};
+use super::program::{Client, KEY_ID, KEYS, Proxy, SECRET, get, post, until};
 use super::replies::http_date;
 use super::upstream::{Do, Seen, Upstream, says};
 
@@ -320,4 +324,107 @@ async fn bodies_that_stand_still_keep_nobody_waiting() {
         assert_eq!(proxy.ask(post("/_bulk", body)).await.status, 200);
     }
     drop(stalled);
+}
+
+/// The plugin compresses what it says to whoever asks for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_refusal_is_explained_and_passes_unchanged() {
+    let words = r#"{"error":{"type":"security_exception","reason":"no permissions for [indices:data/read/search] and User [name=a, backend_roles=[], requestedTenant=null]"},"status":403}"#;
+    let mut coder = GzEncoder::new(Vec::new(), Compression::default());
+    coder.write_all(words.as_bytes()).unwrap();
+    let body = coder.finish().unwrap();
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 403 Forbidden\r\nContent-Encoding: gzip\r\nContent-Length: {length}\r\n\r\n"
+    );
+    let mut whole = head.into_bytes();
+    whole.extend(&body);
+    let upstream = Upstream::scripted(move |_, _| Do::Say(whole.clone())).await;
+    let proxy = Proxy::before(&upstream, &[]).await;
+    let answer = proxy.ask(get("/logs/_search")).await;
+    assert_eq!((answer.status, &answer.body), (403, &body));
+    let explained = answer.field("x-opensearch-access-explained").unwrap();
+    assert!(explained.contains("security plugin"), "{explained}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_stalls_is_given_up_and_a_slow_one_is_not() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
+    let upstream = Upstream::scripted(move |_, seen| {
+        if seen.line().contains("stalls") {
+            let begun = format!("{head}ab");
+            return Do::SayTwice(begun.into(), Vec::new(), Arc::new(Notify::new()));
+        }
+        let pieces = [head, "a", "b", "c", "d"].map(|it| it.as_bytes().to_vec());
+        Do::SaySlowly(pieces.to_vec(), Duration::from_millis(600))
+    })
+    .await;
+    let proxy = Proxy::before(&upstream, &["--request-timeout", "1"]).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send(get("/stalls").as_bytes()).await;
+    assert!(client.answer().await.is_none(), "it cannot be whole");
+    let answer = proxy.ask(get("/slow")).await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "abcd"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_parser_refuses_is_counted() {
+    let upstream = Upstream::open().await;
+    let proxy = Proxy::before(&upstream, &[]).await;
+    for bad in [
+        "GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
+        "NO METHOD / HTTP/1.1\r\n\r\n",
+    ] {
+        let mut client = Client::connect(proxy.address).await;
+        client.send(bad.as_bytes()).await;
+        assert_eq!(client.answer().await.unwrap().status, 400, "{bad}");
+    }
+    let counted = "opensearch_access_proxy_refusals_total{class=\"malformed_request\"} 2\n";
+    until("both are counted", async || {
+        let metrics = proxy.utility("/metrics").await.1;
+        metrics.contains(counted).then_some(())
+    })
+    .await;
+}
+
+/// However many fail at once, a log says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_why_the_domain_gives_no_answer() {
+    let upstream = Upstream::scripted(|_, _| Do::Close).await;
+    let proxy = Proxy::before(&upstream, &[]).await;
+    for _ in 0..20 {
+        assert_eq!(proxy.ask(post("/_bulk", "{}")).await.status, 502);
+    }
+    let log = proxy.log();
+    let said: Vec<&str> = log
+        .lines()
+        .filter(|it| it.contains("a request failed"))
+        .collect();
+    assert_eq!(said.len(), 1, "{log}");
+    assert!(
+        said[0].contains("the connection to the domain broke"),
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_variable_may_say_yes_in_the_usual_words() {
+    let upstream = Upstream::open().await;
+    let url = format!("http://{}", upstream.address);
+    for (word, status) in [
+        ("1", 403),
+        ("yes", 403),
+        ("on", 403),
+        ("0", 200),
+        ("off", 200),
+    ] {
+        let own = [("PROXY_READ_ONLY", word)];
+        let proxy = Proxy::start(&url, &[&KEYS[..], &own].concat(), &[]).await;
+        proxy.until_ready().await;
+        assert_eq!(
+            proxy.ask(post("/_bulk", "{}")).await.status,
+            status,
+            "{word}"
+        );
+    }
 }
