@@ -30,6 +30,7 @@ mod load;
 mod memory;
 mod proxies;
 mod report;
+mod slow;
 mod uploads;
 mod upstream;
 
@@ -130,6 +131,10 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    let ours = targets.iter().find(|it| it.kind == Kind::Ours);
+    let ours = ours.context("it is among them")?;
+    let beside = slow::measure_beside(ours)?;
+    let started = ours.started().context("it has a process")?;
     let mut rows = Vec::new();
     for (load, samples) in LOADS.into_iter().zip(&samples) {
         for (target, samples) in targets.iter().zip(samples) {
@@ -144,6 +149,8 @@ fn run(options: &Options) -> anyhow::Result<ExitCode> {
         rows,
         memory,
         hashing: median(hashing),
+        beside,
+        started,
     };
     let holds = report.print();
     eprintln!("\nmeasured in {} s", start.elapsed().as_secs());

@@ -74,6 +74,8 @@ pub(crate) struct Target {
 struct Running {
     process: Process,
     idle: u64,
+    /// From its start to its first answer.
+    started: Duration,
     _folder: TempDir,
 }
 
@@ -109,19 +111,24 @@ impl Target {
             running: Some(Running {
                 process,
                 idle: 0,
+                started: Duration::ZERO,
                 _folder: folder,
             }),
         };
-        let deadline = Instant::now() + PATIENCE;
+        let began = Instant::now();
+        let deadline = began + PATIENCE;
         let head = loop {
             match uploads::mirror(target.address, LETTER) {
                 Ok(head) => break head,
                 Err(error) if Instant::now() > deadline || target.has_ended() => {
                     return Err(error.context(format!("{kind} does not start: {}", target.log())));
                 }
-                Err(_) => thread::sleep(Duration::from_millis(50)),
+                Err(_) => thread::sleep(Duration::from_millis(5)),
             }
         };
+        if let Some(running) = &mut target.running {
+            running.started = began.elapsed();
+        }
         target.check(&head)?;
         target.rest()?;
         Ok(target)
@@ -171,6 +178,11 @@ impl Target {
         running
             .map(|it| processor_time(it.process.id()))
             .transpose()
+    }
+
+    /// Returns how long it took from its start to its first answer.
+    pub(crate) fn started(&self) -> Option<Duration> {
+        self.running.as_ref().map(|it| it.started)
     }
 
     /// Returns the resident memory in bytes after the start.

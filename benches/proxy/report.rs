@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -9,6 +10,7 @@ use super::common::parts::part;
 use super::load::{Load, Sample, float};
 use super::memory::{Memory, UPLOADS};
 use super::proxies::Kind;
+use super::slow::Beside;
 
 /// The medians of one load on one target.
 #[derive(Debug)]
@@ -25,6 +27,10 @@ pub(crate) struct Report {
     pub(crate) memory: Vec<Memory>,
     /// The seconds that a SHA-256 pass over 1 MiB takes.
     pub(crate) hashing: f64,
+    /// What slow clients do to others of ours.
+    pub(crate) beside: Beside,
+    /// How long ours took from its start to its first answer.
+    pub(crate) started: Duration,
 }
 
 /// A goal, and whether it is reached.
@@ -88,6 +94,7 @@ impl Report {
         let mut goals = self.goals_of_small_requests();
         goals.push(self.goal_of_bodies());
         goals.extend(self.goals_of_memory());
+        goals.extend(self.goals_of_trouble());
         goals
     }
 
@@ -128,6 +135,24 @@ impl Report {
             measured: format!("{own:.2} ms"),
             holds: own <= floor + hashing,
         }
+    }
+
+    fn goals_of_trouble(&self) -> [Goal; 2] {
+        let Beside { alone, beside } = self.beside;
+        [
+            Goal {
+                what: "p99 of one connection beside 1,000 slow clients",
+                bar: format!("{alone:.3} ms, without them, + 10 ms"),
+                measured: format!("{beside:.3} ms"),
+                holds: beside <= alone + 10.0,
+            },
+            Goal {
+                what: "from the start of the process to its first answer",
+                bar: "1 s".to_owned(),
+                measured: format!("{} ms", self.started.as_millis()),
+                holds: self.started < Duration::from_secs(1),
+            },
+        ]
     }
 
     fn goals_of_memory(&self) -> [Goal; 3] {
