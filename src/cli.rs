@@ -7,6 +7,7 @@ mod import;
 mod lint;
 mod live;
 mod plan;
+mod plugin;
 mod proxy;
 mod say;
 mod serve;
@@ -163,46 +164,14 @@ fn assignment(text: &str) -> Result<(String, PathBuf), String> {
 /// Gives the program's exit code: clap's own, 2, says here that something would change.
 pub fn parse() -> Result<Cli, ExitCode> {
     let mut words: Vec<OsString> = std::env::args_os().collect();
-    let is_plugin = words.first().is_some_and(is_plugin);
-    if is_plugin {
-        of_cluster(&mut words);
-    }
     let mut command = Cli::command();
-    if is_plugin {
-        command = command.bin_name("kubectl opensearch-access");
+    if words.first().is_some_and(plugin::is_plugin) {
+        command = plugin::named(command);
+        plugin::of_cluster(&command, &mut words);
     }
     let read = command.try_get_matches_from(words);
     let read = read.and_then(|it| Cli::from_arg_matches(&it));
     read.map_err(|error| told(&error))
-}
-
-/// Tells whether kubectl runs the program, as its plugin.
-fn is_plugin(program: &OsString) -> bool {
-    let name = Path::new(program).file_name();
-    name.is_some_and(|it| it.to_string_lossy().starts_with("kubectl-"))
-}
-
-/// Has a plugin's command be about the cluster where it says nothing else: that is what kubectl is about.
-fn of_cluster(words: &mut Vec<OsString>) {
-    let text: Vec<_> = words.iter().map(|it| it.to_string_lossy()).collect();
-    let asks = text.iter().any(|it| it == "plan" || it == "explain");
-    let others = [
-        "-f",
-        "--filename",
-        "--cluster",
-        "--policy",
-        "--domain-name",
-        "-h",
-        "--help",
-    ];
-    let has = |word: &str| {
-        others
-            .iter()
-            .any(|it| word == *it || word.starts_with(&format!("{it}=")))
-    };
-    if asks && !text.iter().any(|it| has(it)) {
-        words.push("--cluster".into());
-    }
 }
 
 /// Reads the command line of the program that is the proxy alone, runs it, and gives the exit code.
@@ -309,32 +278,6 @@ fn crds(args: &CrdsArgs) -> anyhow::Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_plugin_is_about_the_cluster_unless_told_otherwise() {
-        let words = |line: &str| {
-            let mut words = line.split(' ').map(OsString::from).collect();
-            of_cluster(&mut words);
-            words.join(&OsString::from(" "))
-        };
-        assert!(is_plugin(&"/usr/bin/kubectl-opensearch_access".into()));
-        assert!(!is_plugin(&"opensearch-access".into()));
-        for (line, expected) in [
-            ("kubectl-x explain", "kubectl-x explain --cluster"),
-            (
-                "kubectl-x plan --domain a",
-                "kubectl-x plan --domain a --cluster",
-            ),
-            ("kubectl-x plan -f a", "kubectl-x plan -f a"),
-            (
-                "kubectl-x explain --policy=a",
-                "kubectl-x explain --policy=a",
-            ),
-            ("kubectl-x grants -A", "kubectl-x grants -A"),
-        ] {
-            assert_eq!(words(line), expected);
-        }
-    }
 
     #[test]
     fn the_command_line_is_sound() {

@@ -45,6 +45,26 @@ async fn kubectl_knows_the_program_as_a_plugin() {
     let (code, said, _) = kubectl("--help");
     assert_eq!(code, Some(0));
     assert!(said.contains("Usage: kubectl opensearch-access"), "{said}");
+    // What is shown is what one types; the programs of the cluster are not typed.
+    assert!(!said.contains("controller"), "{said}");
+    for name in ["explain", "lint", "plan"] {
+        let (code, said, _) = kubectl(&format!("{name} -h"));
+        let usage = format!("\n\nUsage: kubectl opensearch-access {name} [OPTIONS]\n");
+        assert_eq!(code, Some(0));
+        assert!(said.contains(&usage), "{said}");
+    }
+    let (code, _, errors) = kubectl("explain --no-such");
+    assert_eq!(code, Some(1));
+    assert!(
+        errors.contains("\n\nUsage: kubectl opensearch-access explain [OPTIONS]\n"),
+        "{errors}"
+    );
+    let (code, _, errors) = kubectl("lint --domain nope");
+    assert_eq!(code, Some(1));
+    assert!(
+        errors.contains("no OpenSearchDomain \"nope\" is in the cluster"),
+        "{errors}"
+    );
     // Without an answer of AWS there is no plan, and it says so rather than guess.
     let (code, _, errors) = kubectl("explain --domain nope");
     assert_eq!(code, Some(1));
