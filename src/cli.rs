@@ -16,7 +16,7 @@ mod source;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -32,6 +32,8 @@ const UNCHANGED: u8 = 0;
 const FAILED: u8 = 1;
 /// Something would change.
 const CHANGED: u8 = 2;
+/// Nobody read on: what a shell says of a program that `SIGPIPE` ended, as it ends most.
+const UNREAD: u8 = 141;
 
 /// Grants access to Amazon OpenSearch Service domains from Kubernetes manifests.
 #[derive(Debug, Parser)]
@@ -187,7 +189,11 @@ pub fn proxy_alone() -> ExitCode {
 /// Says why the program ends, in one line.
 #[must_use]
 pub fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    if say::is_unread(error) {
+        return UNREAD.into();
+    }
+    // The exit code says it, too, where nobody reads this.
+    _ = say::remark(format_args!("error: {error:#}"));
     ExitCode::FAILURE
 }
 
@@ -198,7 +204,11 @@ fn told(error: &clap::Error) -> ExitCode {
     } else {
         UNCHANGED
     };
-    error.print().map_or(ExitCode::FAILURE, |()| asked.into())
+    match error.print() {
+        Ok(()) => asked.into(),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => UNREAD.into(),
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 /// Runs the subcommand, and gives the program's exit code.
@@ -253,14 +263,11 @@ fn crds(args: &CrdsArgs) -> anyhow::Result<ExitCode> {
     let definitions = api::definitions();
     let Some(folder) = &args.write else {
         if io::stdout().is_terminal() {
-            writeln!(io::stderr(), "# kubectl apply -f - reads this")?;
+            say::remark("# kubectl apply -f - reads this")?;
         }
         for definition in definitions {
-            write!(
-                io::stdout(),
-                "---\n{}",
-                serde_saphyr::to_string(&definition)?
-            )?;
+            let text = serde_saphyr::to_string(&definition)?;
+            say::print(format_args!("---\n{text}"))?;
         }
         return Ok(ExitCode::SUCCESS);
     };

@@ -20,6 +20,8 @@ mod program;
 mod refusals;
 #[path = "plan/service_accounts.rs"]
 mod service_accounts;
+#[path = "plan/unread.rs"]
+mod unread;
 
 /// The resource of everything below the domain `logs`.
 const ALL: &str = "arn:aws:es:eu-west-1:111122223333:domain/logs/*";

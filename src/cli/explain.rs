@@ -1,6 +1,6 @@
 //! `explain`: its arguments, and what it prints.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -126,18 +126,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         subject(&args.source, now)?
     };
-    let mut out = anstream::stdout();
     match (request, args.output) {
-        (Some(request), Output::Json) => {
-            let answer = subject.answer(&request);
-            writeln!(out, "{}", serde_json::to_string_pretty(&answer)?)?;
-        }
-        (Some(request), _) => write!(out, "{}", table::answer(&subject.answer(&request)))?,
-        (None, Output::Json) => {
-            writeln!(out, "{}", serde_json::to_string_pretty(&subject.matrix())?)?;
-        }
-        (None, Output::Html) => write!(io::stdout(), "{}", html::matrix(&subject.matrix()))?,
-        (None, Output::Table) => write!(out, "{}", table::matrix(&subject.matrix()))?,
+        (Some(request), Output::Json) => say::json(&subject.answer(&request))?,
+        (Some(request), _) => say::print_coloured(table::answer(&subject.answer(&request)))?,
+        (None, Output::Json) => say::json(&subject.matrix())?,
+        (None, Output::Html) => say::print(html::matrix(&subject.matrix()))?,
+        (None, Output::Table) => say::print_coloured(table::matrix(&subject.matrix()))?,
     }
     Ok(ExitCode::SUCCESS)
 }

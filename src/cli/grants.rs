@@ -1,12 +1,11 @@
 //! `grants`: its arguments, and what it prints.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 
-use super::live;
+use super::{live, say};
 use crate::kubernetes::{connect, objects};
 use crate::offline::table;
 
@@ -55,8 +54,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         wanted.is_none_or(|name| *name == it.spec.domain_ref.name)
     });
     match args.output {
-        Output::Table => write!(anstream::stdout(), "{}", table::grants(&grants))?,
-        Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&grants)?)?,
+        Output::Table => say::print_coloured(table::grants(&grants))?,
+        Output::Json => say::json(&grants)?,
     }
     Ok(ExitCode::SUCCESS)
 }

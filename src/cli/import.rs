@@ -1,7 +1,7 @@
 //! `import`: its arguments, and what it writes.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::ArgGroup;
 
 use super::live::{self, Aws};
-use super::source;
+use super::{say, source};
 use crate::api::arn::DomainArn;
 use crate::offline;
 use crate::policy::document::Document;
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.write {
         None => {
             for file in &files {
-                write!(io::stdout(), "---\n{}", file.text)?;
+                say::print(format_args!("---\n{}", file.text))?;
             }
         }
         Some(folder) => {
@@ -94,12 +94,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     }
     for left in &imported.left_out {
-        writeln!(
-            io::stderr(),
+        say::remark(format_args!(
             "left out: Statement[{}]: {}",
-            left.index,
-            left.reason
-        )?;
+            left.index, left.reason
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,5 @@
 //! `lint`: its arguments, and what it prints.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -90,10 +89,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         report.add_policy(&file.display().to_string(), &text, subject);
     }
     match args.output {
-        Output::Json => {
-            writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?;
-        }
-        Output::Text => write!(anstream::stdout(), "{}", table::findings(&report))?,
+        Output::Json => say::json(&report)?,
+        Output::Text => say::print_coloured(table::findings(&report))?,
     }
     Ok(ExitCode::from(if failed || report.has_unusable() {
         FAILED

@@ -1,6 +1,6 @@
 //! `plan`: its arguments, and what it prints.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,10 +57,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .domains
         .retain(|name, _| only.as_ref().is_none_or(|only| only == name));
     match args.output {
-        Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?,
+        Output::Json => say::json(&report)?,
         // That nothing was found is said by the errors.
         Output::Diff if report.domains.is_empty() && !known.manifests.errors.is_empty() => {}
-        Output::Diff => write!(anstream::stdout(), "{}", offline::render::report(&report))?,
+        Output::Diff => say::print_coloured(offline::render::report(&report))?,
     }
     tell(&known, &report)?;
     Ok(ExitCode::from(
