@@ -250,7 +250,18 @@ fn the_matrix_says_who_may_do_what_and_by_whom() {
         assert!(matches!(effect, Some("Allow" | "Deny")), "{line}");
     }
 
+    let until = |by: &str| {
+        let line = lines.iter().find(|it| it.ends_with(by)).unwrap();
+        let place = lines[0].find("UNTIL").unwrap();
+        let cell = line.get(place..).and_then(|it| it.split("  ").next());
+        cell.unwrap().to_owned()
+    };
+    assert_eq!(until("team-a/until"), "2999-12-31T00:00:00Z");
+    assert_eq!(until("team-a/reads"), "no end");
+    assert_eq!(until("others"), "no end");
+
     let page = explain(&folder, &["--current", &current, "-o", "html"]).output;
+    assert_eq!(page.matches("<td>no end</td>").count(), 4, "{page}");
     assert!(page.starts_with("<!doctype html>"), "{page}");
     assert_eq!(page.matches("<tr").count(), 6, "{page}");
     for part in [

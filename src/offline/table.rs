@@ -84,7 +84,7 @@ pub(super) fn cells(row: &Row) -> [Vec<String>; 7] {
         } else {
             row.from.clone()
         },
-        one(row.until.as_deref().unwrap_or("revoked")),
+        one(row.until.as_deref().unwrap_or("no end")),
         one(&row.by),
     ]
 }
