@@ -5,6 +5,10 @@
     reason = "a test fails where it panics"
 )]
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use serde_json::{Value, json};
 
 use self::program::{DOMAIN, Folder, Planned, grant, role, run};
@@ -31,13 +35,61 @@ fn found(said: &Planned) -> Vec<[String; 4]> {
         .collect()
 }
 
+/// Checks that nothing is amiss.
+#[track_caller]
+fn assert_clean(what: &str, said: &Planned) {
+    let said = (said.code, said.output.as_str(), said.errors.as_str());
+    assert_eq!(said, (0, "", ""), "{what}");
+}
+
+/// Returns the folders below one that have manifests of our kinds, or name them.
+fn folders_of_manifests(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(folders_of_manifests(&path));
+        } else if path.extension().is_some_and(|it| it == "yaml") {
+            let text = fs::read_to_string(&path).unwrap();
+            if text.contains("apiVersion: opensearch-access.io/") {
+                found.insert(folder.to_owned());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_folder_of_examples_is_clean() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = folders_of_manifests(&root.join("deploy"));
+    folders.extend(["deploy/gitops", "deploy/options", "deploy/kustomize"].map(|it| root.join(it)));
+    assert!(folders.len() >= 5, "{folders:?}");
+    for folder in folders {
+        let folder = folder.to_str().unwrap();
+        assert_clean(folder, &run(["lint", "-f", folder], ""));
+    }
+}
+
+#[test]
+fn the_manifests_of_the_readme_are_clean() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap();
+    let blocks = readme.split("\n```yaml\n").skip(1);
+    let blocks: Vec<&str> = blocks
+        .map(|it| it.split_once("\n```\n").expect("it ends").0)
+        .collect();
+    assert!(blocks.len() >= 4, "{blocks:?}");
+    // The front page by itself, and everything that a reader has copied who read on.
+    for manifests in [blocks[0].to_owned(), blocks.join("\n---\n")] {
+        assert_clean(&manifests, &run(["lint", "-f", "-"], &manifests));
+        let planned = run(["plan", "-o", "json", "-f", "-"], &manifests);
+        assert_eq!(planned.code, 2, "{planned:?}");
+    }
+}
+
 #[test]
 fn the_examples_are_clean() {
-    let said = run(["lint", "-f", "deploy/examples"], "");
-    assert_eq!(
-        (said.code, said.output.as_str(), said.errors.as_str()),
-        (0, "", "")
-    );
     let said = run(["lint", "-f", "deploy/examples", "-o", "json"], "");
     assert_eq!((said.code, said.json()), (0, json!({"findings": []})));
 }
