@@ -237,3 +237,51 @@ fn the_examples_install_what_there_is() {
     let grants = read("flux/grants.yaml").remove(0);
     assert_eq!(grants["spec"]["wait"], true);
 }
+
+/// Returns every version in a text: three numbers with dots between, and what comes right before.
+fn versions(text: &str) -> Vec<(String, String)> {
+    let is_part = |c: char| c.is_ascii_digit() || c == '.';
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, from) = rest.split_at(at);
+        let end = from.find(|c| !is_part(c)).unwrap_or(from.len());
+        let (word, after) = from.split_at(end);
+        let word = word.trim_end_matches('.');
+        if word.split('.').filter(|it| !it.is_empty()).count() == 3 {
+            let before = before.rsplit(char::is_whitespace).next().unwrap();
+            found.push((before.to_owned(), word.to_owned()));
+        }
+        rest = after;
+    }
+    found
+}
+
+#[test]
+fn the_examples_name_the_version_that_there_is() {
+    let version = env!("CARGO_PKG_VERSION");
+    let read = |path: &str| fs::read_to_string(project(path)).unwrap();
+    let chart = documents(&read("deploy/helm/opensearch-access/Chart.yaml")).remove(0);
+    assert_eq!(text(&chart, "/version"), version);
+    assert_eq!(text(&chart, "/appVersion"), version);
+    for (path, at_least) in [
+        ("deploy/gitops/argocd/application.yaml", 1),
+        ("deploy/gitops/flux/operator.yaml", 2),
+        ("deploy/kustomize/overlays/example/kustomization.yaml", 1),
+    ] {
+        let named = versions(&read(path));
+        assert!(named.len() >= at_least, "{path}: {named:?}");
+        for (before, named) in named {
+            assert_eq!(named, version, "{path}: behind {before:?}");
+        }
+    }
+    let readme = versions(&read("README.md"));
+    let images = readme
+        .iter()
+        .filter(|it| it.0.ends_with("opensearch-access:"));
+    let images: Vec<_> = images.collect();
+    assert!(!images.is_empty());
+    for (before, named) in images {
+        assert_eq!(named, version, "README.md: behind {before:?}");
+    }
+}
