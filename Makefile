@@ -20,10 +20,11 @@ test: lint ## Pass everything, on the real parts.
 	RUST_TEST_THREADS=12 cargo test --locked --all-targets
 	cargo test --locked --doc
 
-lint: ## Format, lints, licences and sources.
-	@echo '==> format and lints (first time about 3 minutes)'
+lint: ## Format, lints, documentation, licences and sources.
+	@echo '==> format, lints and documentation (first time about 3 minutes)'
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	@tests/world/prepare cargo-deny
 	@echo '==> licences, bans and sources'
 	"$$(tests/world/prepare --where)/cargo-deny" --locked --config .deny.toml check licenses bans sources

@@ -14,7 +14,7 @@
 //! - `serve`, `pace`, `guard`: who connects, how long they may take, and what can be read in one way only
 //! - [`head`], [`allow`]: what is forwarded, and what of it
 //! - [`body`]: what is held until its hash is known, within a budget
-//! - [`identity`], [`clock`]: what signatures are made with
+//! - [`mod@identity`], [`clock`]: what signatures are made with
 //! - [`forward`]: one request from beginning to end
 //! - [`reply`], [`refusal`]: what clients get
 //!

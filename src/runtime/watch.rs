@@ -39,7 +39,7 @@ impl Backoff for Pauses {
 }
 
 /// The failures of one watch, for the log: a failure is told when it is another than the last, and
-/// once in [`TOLD_AGAIN`] while it lasts. Tries alone would make several lines a second.
+/// once in half a minute while it lasts. Tries alone would make several lines a second.
 #[derive(Debug)]
 pub struct Failures {
     /// The kind that is watched.

@@ -1,6 +1,6 @@
 //! Who may do what: a request held against what the security plugin of a domain has.
 //!
-//! A request is what it is checked as ([`request`]); a caller has the roles whose mappings match it;
+//! A request is what it is checked as ([`super::request`]); a caller has the roles whose mappings match it;
 //! each check must be met by a role, on every index that is asked for. It is no matter which role
 //! meets which.
 //!
