@@ -34,6 +34,9 @@ spec:
     - {name: careless, image: app:1}
 ";
 
+/// Where the API server mounts its own token, unless a team says that it wants none.
+const API_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
 fn caller(role: &str) -> String {
     format!("arn:aws:sts::111122223333:assumed-role/{role}/")
 }
@@ -167,6 +170,13 @@ pub(crate) async fn a_job_indexes_and_searches_unsigned_by_pod_identity_and_comp
     all_are_of("shop-batch", &teams.asked("shop-report"));
     let calls = teams.eks.aws.calls_of("AssumeRoleForPodIdentity");
     assert!(calls.iter().any(|it| it.status == Some(200)), "{calls:?}");
+
+    // The team left the API server's token as it is by default, beside that for Pod Identity.
+    let spec = pod.spec.as_ref().unwrap();
+    assert_eq!(spec.automount_service_account_token, None);
+    let mounts = spec.containers[0].volume_mounts.iter().flatten();
+    let mut paths = mounts.map(|it| it.mount_path.as_str());
+    assert!(paths.any(|it| it == API_TOKEN), "{spec:?}");
 }
 
 pub(crate) async fn the_sidecar_starts_before_the_app_and_ends_after_it(teams: Arc<Teams>) {
