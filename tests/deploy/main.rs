@@ -9,6 +9,7 @@
 //! | `installed.rs` | install, upgrade and uninstall by helm | a real API server |
 //! | `applied.rs` | the same by kubectl, and every manifest | a real API server, kubeconform |
 //! | `aws.rs` | the IAM policies | the calls in the source |
+//! | `image.rs` | the image's recipes | cargo, and what they say |
 //! | `gitops.rs` | health of our kinds | Argo CD's Lua, kstatus |
 //! | `monitoring.rs` | alerts and dashboard | Prometheus's parser, the metrics in the source |
 #![allow(
@@ -29,6 +30,7 @@ mod common {
 mod applied;
 mod aws;
 mod gitops;
+mod image;
 mod installed;
 mod monitoring;
 mod render;
