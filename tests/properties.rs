@@ -24,6 +24,8 @@ mod mapping;
 mod naive;
 #[path = "properties/plan.rs"]
 mod plan;
+#[path = "properties/pod.rs"]
+mod pod;
 #[path = "properties/pool.rs"]
 mod pool;
 #[path = "properties/world.rs"]

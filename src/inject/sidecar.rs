@@ -75,6 +75,8 @@ pub fn container(
     let resources = resources(placed, of_pod.is_some());
     let (environment, mounts) = identity(spec);
     let mut environment: Vec<EnvVar> = environment;
+    // What the admin says holds; taken over from the sidecar itself it would be there twice.
+    environment.retain(|it| !settings.environment.contains_key(&it.name));
     let told = |name: &str, value: &str| EnvVar {
         name: name.to_owned(),
         value: Some(value.to_owned()),
