@@ -162,6 +162,9 @@ impl Keeper {
     /// Looks at the state, names its authorities, and takes the step that is due.
     async fn look(&self, own: &Own, last: &mut Last) -> anyhow::Result<()> {
         let (secret, names, timing) = (&own.secret, &own.names, own.timing());
+        // Before the state: whoever knows of a newer one than is read then has changed them since, and
+        // is not written over.
+        let configurations = self.configurations(&own.configuration).await;
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
         let kept = secrets.get(secret).await;
         let mut kept = kept.map_err(said(&format!("failed to read Secret {secret}")))?;
@@ -182,7 +185,10 @@ impl Keeper {
             first
         };
         self.serve(&state, last)?;
-        let announced = self.announce(&own.configuration, &state.bundle()).await;
+        let announced = match configurations {
+            Ok(found) => self.announce(&found, &state.bundle()).await,
+            Err(error) => Err(error),
+        };
         let now = Timestamp::now();
         let next = state
             .step(names, announced.is_ok(), timing, now)
@@ -259,27 +265,45 @@ impl Keeper {
         Ok(())
     }
 
+    async fn configurations(&self, name: &str) -> anyhow::Result<Configurations> {
+        Ok(Configurations {
+            mutating: self.configuration(name).await?,
+            validating: self.configuration(name).await?,
+        })
+    }
+
+    async fn configuration<K>(&self, name: &str) -> anyhow::Result<K>
+    where
+        K: Resource<DynamicType = (), Scope = ClusterResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug,
+    {
+        let found = Api::<K>::all(self.client.clone()).get(name).await;
+        found.map_err(said(&unnamed::<K>(name)))
+    }
+
     /// Has both configurations name the authorities.
-    async fn announce(&self, name: &str, bundle: &str) -> anyhow::Result<()> {
+    async fn announce(&self, found: &Configurations, bundle: &str) -> anyhow::Result<()> {
         let bundle = ByteString(bundle.as_bytes().to_vec());
-        self.announce_in::<MutatingWebhookConfiguration>(name, &bundle, |it| {
-            let hooks = it.webhooks.iter().flatten();
-            hooks.map(|it| &it.client_config).collect()
-        })
-        .await?;
-        self.announce_in::<ValidatingWebhookConfiguration>(name, &bundle, |it| {
-            let hooks = it.webhooks.iter().flatten();
-            hooks.map(|it| &it.client_config).collect()
-        })
-        .await
+        let Configurations {
+            mutating,
+            validating,
+        } = found;
+        let hooks = mutating.webhooks.iter().flatten();
+        self.announce_in(mutating, hooks.map(|it| &it.client_config), &bundle)
+            .await?;
+        let hooks = validating.webhooks.iter().flatten();
+        self.announce_in(validating, hooks.map(|it| &it.client_config), &bundle)
+            .await
     }
 
     /// Has a configuration name the authorities, wherever it names others.
     async fn announce_in<K>(
         &self,
-        name: &str,
+        found: &K,
+        callers: impl Iterator<Item = &WebhookClientConfig>,
         bundle: &ByteString,
-        callers: impl Fn(&K) -> Vec<&WebhookClientConfig>,
     ) -> anyhow::Result<()>
     where
         K: Resource<DynamicType = (), Scope = ClusterResourceScope>
@@ -287,20 +311,27 @@ impl Keeper {
             + DeserializeOwned
             + Debug,
     {
-        let kind = K::kind(&());
-        let context = format!("failed to name the authority in {kind} {name}");
-        let api = Api::<K>::all(self.client.clone());
-        let found = api.get(name).await.map_err(said(&context))?;
-        let callers = callers(&found);
-        let stale = callers.iter().enumerate();
+        let stale = callers.enumerate();
         let stale = stale.filter(|(_, it)| it.ca_bundle.as_ref() != Some(bundle));
         let changes = stale.map(|(at, _)| {
             let path = format!("/webhooks/{at}/clientConfig/caBundle");
             json!({"op": "add", "path": path, "value": bundle})
         });
-        let changes = write(&api, &found, changes.collect()).await;
-        changes.map_err(said(&context))
+        let changes = changes.collect();
+        let written = write(&Api::all(self.client.clone()), found, changes).await;
+        written.map_err(said(&unnamed::<K>(&found.name_any())))
     }
+}
+
+/// Whom the API server calls, and by whose authority.
+struct Configurations {
+    mutating: MutatingWebhookConfiguration,
+    validating: ValidatingWebhookConfiguration,
+}
+
+/// Says what did not come about.
+fn unnamed<K: Resource<DynamicType = ()>>(name: &str) -> String {
+    format!("failed to name the authority in {} {name}", K::kind(&()))
 }
 
 /// Reads when a certificate ends, if it has begun.
@@ -348,6 +379,10 @@ fn said(context: &str) -> impl Fn(kube::Error) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use http_body_util::BodyExt;
+    use kube::client::Body;
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
     use super::*;
@@ -358,6 +393,79 @@ mod tests {
         params.not_after = date_time_ymd(until, 1, 1);
         let key = KeyPair::generate().unwrap();
         params.self_signed(&key).unwrap().pem()
+    }
+
+    /// An API server with both configurations and the Secret. Once the Secret was read somebody else
+    /// names a newer authority, as a replica does that goes on while this one stands still.
+    #[derive(Clone)]
+    struct Server {
+        secret: Value,
+        /// The version and the bundle of each configuration.
+        named: Arc<Mutex<(u32, Value)>>,
+    }
+
+    impl Server {
+        fn answer(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+            let mut named = self.named.lock().unwrap();
+            if path.ends_with("/secrets/kept") {
+                assert_eq!(method, "GET", "nothing is due");
+                *named = (2, json!("bmV3ZXI="));
+                return (200, self.secret.clone());
+            }
+            if method == "PATCH" {
+                let changes: Value = serde_json::from_slice(body).unwrap();
+                if changes[0]["value"] != json!(named.0.to_string()) {
+                    let said = json!({"status": "Failure", "message": "test failed", "code": 422});
+                    return (422, said);
+                }
+                *named = (named.0 + 1, changes[1]["value"].clone());
+            }
+            let hook = json!({"name": "pods.opensearch-access.io", "sideEffects": "None",
+                "admissionReviewVersions": ["v1"], "clientConfig": {"caBundle": named.1}});
+            let metadata = json!({"name": "hooks", "resourceVersion": named.0.to_string()});
+            (200, json!({"metadata": metadata, "webhooks": [hook]}))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_authority_that_was_named_meanwhile_is_not_forgotten() {
+        let own = Own {
+            secret: "kept".to_owned(),
+            configuration: "hooks".to_owned(),
+            names: vec!["a.example".to_owned()],
+            lifetime: SignedDuration::from_hours(30),
+            renewal: SignedDuration::from_hours(20),
+        };
+        let state = State::first(&own.names, own.timing(), Timestamp::now()).unwrap();
+        let data = ByteString(serde_json::to_vec(&state).unwrap());
+        let server = Server {
+            secret: json!({"metadata": {"name": "kept"}, "data": {STATE: data}}),
+            named: Arc::new(Mutex::new((1, json!("b2xkZXI=")))),
+        };
+        let named = Arc::clone(&server.named);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let server = server.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.unwrap().to_bytes();
+                let (status, answer) = server.answer(head.method.as_str(), head.uri.path(), &body);
+                let answer = Body::from(answer.to_string().into_bytes());
+                http::Response::builder().status(status).body(answer)
+            }
+        });
+        let keeper = Keeper {
+            client: Client::new(service, "default"),
+            namespace: "default".to_owned(),
+            source: Source::Own(own.clone()),
+            served: Arc::default(),
+            ready: Readiness::default(),
+            metrics: Arc::new(Metrics::new()),
+        };
+        let mut last = Last::default();
+        assert!(keeper.look(&own, &mut last).await.is_err());
+        assert_eq!(named.lock().unwrap().1, json!("bmV3ZXI="));
+        // It serves what it knows, and goes on from there.
+        assert!(last.holds(Timestamp::now()));
     }
 
     #[test]

@@ -32,8 +32,9 @@ const BUDGET: u32 = 48 << 10;
 /// How long a client may take for the handshake...
 const HANDSHAKE: Duration = Duration::from_secs(3);
 
-/// ...for a body...
-const PATIENCE: Duration = Duration::from_secs(10);
+/// ...for a body, with the room for it; the API server waits for all of it, and no pod that asks for a
+/// sidecar for longer...
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// ...and between two requests: longer than the API server keeps a connection, 90 s, since it does not
 /// send a review again that met the end of one.

@@ -5,12 +5,24 @@
     reason = "an expectation that fails here is a failed test"
 )]
 
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use futures::{StreamExt, stream};
-use kube::api::{Api, DynamicObject, PatchParams};
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::hook::{Hook, PATIENCE, asking, resource};
 
@@ -20,6 +32,12 @@ const ROTATIONS: usize = 20;
 
 /// How many are made at a time.
 const AT_A_TIME: usize = 8;
+
+/// The line of the log that names the port.
+const PORT_IS_OPEN: &str = "the webhook's port is open";
+
+/// The name by which the API server calls.
+const SERVICE: &str = "opensearch-access-webhook.opensearch-access.svc";
 
 async fn bundle(hook: &Hook) -> String {
     let kind = resource("MutatingWebhookConfiguration");
@@ -38,12 +56,18 @@ async fn nothing_is_refused_while_certificates_change() {
     let second = hook.start_webhook("second", &renewal).await;
     hook.send_grants_to(second).await;
     hook.namespace("team").await;
-    let served = |name: &str| hook.log(name).matches("a certificate is served").count() - 1;
+    // What each has shown, to whoever trusts what the configuration names just then.
+    let ports = [hook.port_of("webhook", PORT_IS_OPEN).await, second];
+    let mut served = ports.map(|_| HashSet::new());
     let (made, granted) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let mut numbers = 0..;
-    while made.load(Ordering::Relaxed) < ADMISSIONS
-        || served("webhook").min(served("second")) < ROTATIONS
+    while made.load(Ordering::Relaxed) < ADMISSIONS || served.iter().any(|it| it.len() <= ROTATIONS)
     {
+        for (port, served) in ports.into_iter().zip(&mut served) {
+            let bundle = BASE64_STANDARD.decode(bundle(&hook).await).unwrap();
+            let authorities = String::from_utf8(bundle).unwrap();
+            served.insert(shown(port, &authorities).await.unwrap());
+        }
         let some = numbers.by_ref().take(200);
         stream::iter(some)
             .for_each_concurrent(AT_A_TIME, |number: usize| {
@@ -67,8 +91,8 @@ async fn nothing_is_refused_while_certificates_change() {
         "{} pods, {} grants, {} and {} certificates",
         made.load(Ordering::Relaxed),
         granted.load(Ordering::Relaxed),
-        served("webhook"),
-        served("second")
+        served[0].len(),
+        served[1].len()
     );
 }
 
@@ -182,39 +206,118 @@ async fn replicas_share_what_is_kept() {
     assert_eq!(keys, ["certificates.json"]);
 }
 
-/// cert-manager's way: files that change, and configurations that are somebody else's.
-#[tokio::test]
-async fn a_folders_certificate_is_served_and_read_again() {
-    let home = tempfile::tempdir().unwrap();
-    let write = |year: i32| {
-        let names = [
-            "127.0.0.1",
-            "opensearch-access-webhook.opensearch-access.svc",
-        ];
-        let mut params = rcgen::CertificateParams::new(names.map(str::to_owned)).unwrap();
-        params.not_after = rcgen::date_time_ymd(year, 12, 31);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let made = params.self_signed(&key).unwrap();
-        std::fs::write(home.path().join("tls.key"), key.serialize_pem()).unwrap();
-        std::fs::write(home.path().join("tls.crt"), made.pem()).unwrap();
-    };
-    write(2088);
-    let hook = Hook::without_webhook().await;
-    let folder = home.path().to_str().unwrap();
-    let options = ["--webhook-certificate-folder", folder].map(str::to_owned);
-    hook.start_webhook("filed", &options).await;
-    for year in [2088, 2089] {
-        write(year);
-        hook.until("it is served", async || {
-            let log = hook.log("filed");
-            let told = format!("ends={year}-12-31");
-            if log.contains(&told) {
-                Ok(())
-            } else {
-                Err(log)
-            }
-        })
-        .await;
+/// An authority, and a folder in which it puts certificates as a kubelet shows a Secret: all files change
+/// at once, with a link.
+struct Folder {
+    home: tempfile::TempDir,
+    authority: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let authority = params.self_signed(&key).unwrap().pem();
+        let home = tempfile::tempdir().unwrap();
+        for name in ["tls.crt", "tls.key", "ca.crt"] {
+            symlink(format!("..data/{name}"), home.path().join(name)).unwrap();
+        }
+        Self {
+            home,
+            authority,
+            issuer: Issuer::new(params, key),
+        }
     }
+
+    /// Issues the certificate of a number, and returns it.
+    fn issue(&self, number: usize) -> CertificateDer<'static> {
+        let names = ["127.0.0.1", SERVICE].map(str::to_owned);
+        let params = CertificateParams::new(names).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let made = params.signed_by(&key, &self.issuer).unwrap();
+        let files = self.home.path().join(format!("..{number}"));
+        fs::create_dir(&files).unwrap();
+        fs::write(files.join("tls.crt"), made.pem()).unwrap();
+        fs::write(files.join("tls.key"), key.serialize_pem()).unwrap();
+        fs::write(files.join("ca.crt"), &self.authority).unwrap();
+        let next = self.home.path().join("..data_tmp");
+        symlink(files.file_name().unwrap(), &next).unwrap();
+        fs::rename(&next, self.home.path().join("..data")).unwrap();
+        made.der().clone()
+    }
+}
+
+/// Returns the certificate that a webhook shows to whoever trusts an authority.
+async fn shown(port: u16, authority: &str) -> Result<CertificateDer<'static>, String> {
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(authority.as_bytes()) {
+        roots.add(authority.unwrap()).unwrap();
+    }
+    let config = ClientConfig::builder().with_root_certificates(roots);
+    let config = Arc::new(config.with_no_client_auth());
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let name = ServerName::try_from(SERVICE).unwrap();
+    let shaken = TlsConnector::from(config).connect(name, stream).await;
+    let shaken = shaken.map_err(|it| it.to_string())?;
+    let shown = shaken.get_ref().1.peer_certificates().unwrap();
+    Ok(shown[0].clone().into_owned())
+}
+
+/// Names an authority in the configuration of pods, as cert-manager's injector does.
+async fn name_authority(hook: &Hook, authority: &str) {
+    let kind = resource("MutatingWebhookConfiguration");
+    let configurations = Api::<DynamicObject>::all_with(hook.client(), &kind);
+    let bundle = BASE64_STANDARD.encode(authority);
+    let change =
+        json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]);
+    let change = Patch::<()>::Json(serde_json::from_value(change).unwrap());
+    hook.until("the configuration is there", async || {
+        let parameters = PatchParams::default();
+        let changed = configurations.patch("opensearch-access", &parameters, &change);
+        changed.await.map_err(|it| it.to_string())
+    })
+    .await;
+}
+
+/// cert-manager's way: files that change, and configurations that are somebody else's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_refused_while_a_folders_certificate_changes() {
+    let folder = Folder::new();
+    let first = folder.issue(0);
+    let hook = Hook::without_webhook().await;
+    let path = folder.home.path().to_str().unwrap();
+    let options = ["--webhook-certificate-folder", path].map(str::to_owned);
+    let port = hook.start_webhook("filed", &options).await;
+    tokio::join!(hook.install(port), name_authority(&hook, &folder.authority));
+    assert_eq!(shown(port, &folder.authority).await, Ok(first));
+    hook.namespace("filed").await;
+    let mut numbers = 0..;
+    for number in 1..=3 {
+        let issued = folder.issue(number);
+        while shown(port, &folder.authority).await.unwrap() != issued {
+            assert!(
+                numbers.start < 100_000,
+                "certificate {number} is never served"
+            );
+            stream::iter(numbers.by_ref().take(50))
+                .for_each_concurrent(AT_A_TIME, |number: usize| {
+                    let hook = &hook;
+                    async move {
+                        let pod = asking(&format!("pod-{number}"), "logs");
+                        let admitted = hook.dry_run("filed", &pod).await.unwrap();
+                        let first = &admitted["spec"]["initContainers"][0];
+                        assert_eq!(first["name"], "opensearch-access-proxy");
+                    }
+                })
+                .await;
+        }
+    }
+    // Nothing is made beside them, and the authority stays whose it is.
     assert_eq!(hook.kept().await, Value::Null);
+    assert_eq!(
+        bundle(&hook).await,
+        BASE64_STANDARD.encode(&folder.authority)
+    );
 }

@@ -5,6 +5,7 @@
     reason = "an expectation that fails here is a failed test"
 )]
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
@@ -48,6 +49,35 @@ async fn without_a_webhook_only_pods_that_ask_are_not_made() {
     hook.install(config).await;
     let made = hook.create(Some("alone"), &asking("asks", "logs")).await;
     assert_eq!(sidecars(&made.unwrap()).len(), 1);
+}
+
+/// The API server asks no webhook about a pod that does not ask for a sidecar, even while it waits for one.
+#[tokio::test]
+async fn a_webhook_that_hangs_holds_up_only_pods_that_ask() {
+    let hook = Hook::start(&[]).await;
+    hook.namespace("hanging").await;
+    let mut webhook = hook.take_webhook();
+    webhook.signal("STOP").unwrap();
+    let pod = asking("asks", "logs");
+    let mut asked = pin!(hook.create(Some("hanging"), &pod));
+    for at in 0..5 {
+        let plain = plain(&format!("plain-{at}"));
+        tokio::select! {
+            said = asked.as_mut() => panic!("nobody can have reviewed it: {said:?}"),
+            made = hook.create(Some("hanging"), &plain) => drop(made.unwrap()),
+        }
+    }
+    let said = asked.await.unwrap_err();
+    assert!(said.contains("pods.opensearch-access.io"), "{said}");
+    assert!(said.contains("deadline exceeded"), "{said}");
+    webhook.signal("CONT").unwrap();
+    let pod = asking("asks-again", "logs");
+    let made = hook
+        .until("pods that ask are made again", async || {
+            hook.create(Some("hanging"), &pod).await
+        })
+        .await;
+    assert_eq!(sidecars(&made).len(), 1);
 }
 
 #[tokio::test]
