@@ -265,6 +265,10 @@ impl<'a> Iterator for Lines<'a> {
 fn framing(head: &[u8]) -> Option<State> {
     let mut lines = Lines(head.strip_suffix(b"\r\n")?);
     let request = lines.next()??;
+    // An empty line before it is nobody's request line; it is skipped where heads are put together.
+    if request.is_empty() {
+        return None;
+    }
     // A fragment is dropped by the parser and kept by others, so that another target would be judged.
     if memchr::memchr2(b'\r', b'#', request).is_some() {
         return None;
