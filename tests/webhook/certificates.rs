@@ -126,7 +126,8 @@ async fn nothing_is_refused_while_a_replica_stops() {
             }
         });
         let change = async {
-            // As a Service: it is told of the new one, and of the end of the old one, and the load goes on.
+            // As a Service, which is told of the new one, and at once of the end of the old one. The API
+            // server hears of it in a moment, and goes on calling the old one until then.
             hook.until("the next one serves", async || {
                 let log = hook.log(&format!("next-{round}"));
                 let serves = ["a certificate is served", "the webhook is running"];
@@ -137,8 +138,8 @@ async fn nothing_is_refused_while_a_replica_stops() {
                 }
             })
             .await;
+            hook.send_pods_to(second).await;
             first.signal("TERM").unwrap();
-            hook.install(second).await;
             first.wait(PATIENCE).await.unwrap();
             is_over.store(true, Ordering::Relaxed);
         };

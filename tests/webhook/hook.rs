@@ -160,6 +160,18 @@ impl Hook {
         .await;
     }
 
+    /// Has another port review pods.
+    pub(crate) async fn send_pods_to(&self, port: u16) {
+        let kind = resource("MutatingWebhookConfiguration");
+        let api = Api::<DynamicObject>::all_with(self.client(), &kind);
+        let to = json!([{"op": "replace", "path": "/webhooks/0/clientConfig/url",
+            "value": format!("https://127.0.0.1:{port}/mutate-pods")}]);
+        let to = Patch::<()>::Json(serde_json::from_value(to).unwrap());
+        api.patch("opensearch-access", &PatchParams::default(), &to)
+            .await
+            .unwrap();
+    }
+
     /// Has another port review our own objects, and nothing be stored without it.
     pub(crate) async fn send_grants_to(&self, port: u16) {
         let kind = resource("ValidatingWebhookConfiguration");
